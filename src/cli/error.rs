@@ -1,0 +1,90 @@
+//! What went wrong, how it is shown, and the exit code.
+
+use std::fmt;
+use std::io::{self, IsTerminal};
+
+use dynosim::report::{TimeseriesError, WriteError};
+use dynosim::scenario::ScenarioError;
+use dynosim::sim::SimError;
+use dynosim::workload::WorkloadError;
+
+use super::{FAILED, USAGE, output};
+
+/// Why a command ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The scenario cannot be run.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+    /// The trace or the generator is at fault.
+    #[error(transparent)]
+    Workload(#[from] WorkloadError),
+    /// The simulation cannot be set up.
+    #[error(transparent)]
+    Simulation(#[from] SimError),
+    /// The time series cannot be recorded.
+    #[error("`timeseries-interval`: {0}")]
+    Timeseries(#[from] TimeseriesError),
+    /// A file cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// Standard output cannot be written.
+    #[error("cannot write to standard output: {0}")]
+    Stdout(io::Error),
+}
+
+impl CliError {
+    /// 2 when the user can cure it by different input, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Scenario(_) | Self::Workload(_) | Self::Timeseries(_) => USAGE,
+            Self::Simulation(SimError::TooManyRanks { .. }) => USAGE,
+            Self::Simulation(_) | Self::Write(_) | Self::Stdout(_) => FAILED,
+        }
+    }
+
+    /// Shows the error on standard error: in full dress on a terminal, as one line elsewhere.
+    pub fn show(&self) {
+        let text = if io::stderr().is_terminal() {
+            format!("{:?}\n", miette::Report::new(Dressed::of(self)))
+        } else {
+            format!("error: {self}\n")
+        };
+        output::to_stderr(&text);
+    }
+}
+
+/// Cause and cure apart, for the rich report.
+#[derive(Debug)]
+struct Dressed {
+    cause: String,
+    cure: Option<String>,
+}
+
+impl Dressed {
+    fn of(error: &CliError) -> Self {
+        match error {
+            CliError::Scenario(e) => Self { cause: e.what(), cure: Some(e.cure.clone()) },
+            CliError::Workload(e) => {
+                let (text, cure) = (e.to_string(), e.cure());
+                let cause = text.strip_suffix(cure).map_or(text.as_str(), |t| t.trim_end_matches("; ")).to_owned();
+                Self { cause, cure: Some(cure.to_owned()) }
+            }
+            other => Self { cause: other.to_string(), cure: None },
+        }
+    }
+}
+
+impl fmt::Display for Dressed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.cause)
+    }
+}
+
+impl std::error::Error for Dressed {}
+
+impl miette::Diagnostic for Dressed {
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.cure.as_ref().map(|cure| Box::new(cure) as Box<dyn fmt::Display>)
+    }
+}

@@ -1,0 +1,57 @@
+//! Simulate how large-language-model serving behaves before anyone rents a GPU.
+//!
+//! A [`Scenario`](scenario::Scenario) says everything that determines a run: the load, the workers, the engine, the
+//! router. It resolves to a [`Run`](scenario::Run); a [`Simulation`](sim::Simulation) turns that into an
+//! [`Outcome`](sim::metrics::Outcome), and a [`Report`](report::Report) into figures.
+//!
+//! ```text
+//!              scenario (one JSON document + flags)
+//!                 |
+//!   workload ---->|  traces, generators         perf: pass timing
+//!                 v                                v
+//!        +------------- Simulation: one Bevy World -------------+
+//!        |  arrivals -> router -> engines (scheduler + KV pool)  |
+//!        |       ^                   |  hand-off                 |
+//!        |       +---- sessions <----+----> engines              |
+//!        +--------------------------+----------------------------+
+//!                                   v
+//!                report: table, JSON, JSONL, time series
+//! ```
+//!
+//! Start reading with [`sim`] (the stages of a step and the plugins that fill them), then `sim::engine` (a forward
+//! pass), then `sim::kv` (who owns which blocks).
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`scenario`] | what a user configures: document, engine arguments, defaults, validation |
+//! | [`workload`] | where requests come from: trace formats, synthetic loads, generators (no ECS) |
+//! | [`perf`] | how long a forward pass takes (no ECS) |
+//! | [`sim`] | the ECS simulation: arrivals, routing, engines, KV blocks, hand-off, scaling, measurements |
+//! | [`report`] | summary table, JSON, per-request rows, time series |
+//! | `cli` | one file per subcommand (part of the program, not of the library) |
+//! | [`time`] | simulated time in whole nanoseconds |
+//! | `sweep`, `view` | many runs; the window: to come |
+//!
+//! Imports point up this table only: `sim` knows nothing of `report` or `cli`.
+//!
+//! ```
+//! use dynosim::{scenario::Scenario, sim::Simulation, workload};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let scenario: Scenario = serde_json::from_str(
+//!     r#"{"version": 1, "input-tokens": 256, "output-tokens": 16, "request-count": 20, "request-rate": 10.0}"#,
+//! )?;
+//! let run = scenario.resolve(std::path::Path::new("."))?;
+//! let mut simulation = Simulation::new(&run, workload::load(&run)?)?;
+//! simulation.run_to_end();
+//! assert_eq!(simulation.finish().records.len(), 20);
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod perf;
+pub mod report;
+pub mod scenario;
+pub mod sim;
+pub mod time;
+pub mod workload;

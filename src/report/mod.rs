@@ -1,0 +1,25 @@
+//! What a run is turned into: the summary report (table and JSON), one row per request, a time series.
+//!
+//! Everything here is a pure function of the [`Run`](crate::scenario::Run) and its
+//! [`Outcome`](crate::sim::metrics::Outcome), so equal scenarios give equal bytes. The exceptions are the three figures
+//! that say how fast the simulator itself was (`wall_time_ms`, `processed_tokens_per_s`,
+//! `processed_output_tokens_per_s`): their value is handed in by whoever held the watch.
+//!
+//! | part | gives |
+//! |---|---|
+//! | [`Report`] | totals, rates, latency statistics, goodput, cost; keys and definitions of the reference, plus ours |
+//! | [`write_requests`] | JSON Lines, one object per request that ended |
+//! | [`Recorder`] | CSV, the fleet and every worker at a fixed interval of simulated time |
+//! | [`write_atomically`] | the way all of them reach the disk: complete or not at all |
+
+mod file;
+mod requests;
+mod stats;
+mod summary;
+mod table;
+mod timeseries;
+
+pub use file::{WriteError, write_atomically};
+pub use requests::{SessionNames, write_requests, write_rows};
+pub use summary::Report;
+pub use timeseries::{MAX_ROWS, Recorder, TimeseriesError};

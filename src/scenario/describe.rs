@@ -1,0 +1,166 @@
+//! Run to document: every default spelled out.
+
+use serde_json::{Map, Value, json};
+
+use super::document::Scenario;
+use super::engine::word;
+use super::error::ScenarioError;
+use super::load::VERSION;
+use super::run::{
+    EngineConfig, PreemptionMode, Preset, Run, ScalingScript, Semantics, SyntheticArrivals, Topology, TraceFormat,
+    TrafficSource, TransferTiming,
+};
+use super::values::Document;
+
+impl Scenario {
+    /// The document that resolves to `run`, every value written out. It names no output files: they are no part of a run.
+    ///
+    /// # Errors
+    /// When a path of the run is not valid Unicode, which JSON cannot hold.
+    pub fn describe(run: &Run) -> Result<Self, ScenarioError> {
+        let mut doc = Self {
+            version: Some(VERSION),
+            replay_concurrency: run.traffic.concurrency,
+            arrival_speedup_ratio: Some(run.traffic.arrival_speedup),
+            router_mode: Some("round_robin".to_owned()),
+            replay_mode: Some("offline".to_owned()),
+            sla_ttft_ms: run.sla.ttft_ms,
+            sla_itl_ms: run.sla.itl_ms,
+            sla_e2e_ms: run.sla.e2e_ms,
+            semantics: Some(document(semantics(&run.semantics))),
+            seed: Some(run.seed),
+            max_sim_time_seconds: run.max_sim_time.map(|cap| cap.as_secs()),
+            scaling: run.scaling.as_ref().map(|script| document(scaling(script))),
+            ..Self::default()
+        };
+        match &run.topology {
+            Topology::Aggregated { workers, engine: config } => {
+                doc.num_workers = Some(*workers);
+                doc.extra_engine_args = Some(document(engine(config)));
+            }
+            Topology::Disaggregated { prefill_workers, decode_workers, prefill, decode } => {
+                doc.num_prefill_workers = Some(*prefill_workers);
+                doc.num_decode_workers = Some(*decode_workers);
+                doc.prefill_engine_args = Some(document(engine(prefill)));
+                doc.decode_engine_args = Some(document(engine(decode)));
+            }
+        }
+        doc.describe_source(&run.traffic.source)?;
+        Ok(doc)
+    }
+
+    fn describe_source(&mut self, source: &TrafficSource) -> Result<(), ScenarioError> {
+        match source {
+            TrafficSource::Trace { path, format, block_size } => {
+                let Some(text) = path.to_str() else {
+                    let cause = format!("{} is not valid Unicode", path.display());
+                    return Err(ScenarioError::new("trace", cause, "rename the file"));
+                };
+                self.trace = vec![text.to_owned()];
+                self.trace_block_size = Some(*block_size);
+                let name = match format {
+                    TraceFormat::Mooncake => "mooncake",
+                    TraceFormat::MooncakeDelta => "mooncake-delta",
+                };
+                self.trace_format = Some(name.to_owned());
+            }
+            TrafficSource::Synthetic(load) => {
+                self.input_tokens = Some(load.input_tokens);
+                self.output_tokens = Some(load.output_tokens);
+                self.request_count = Some(load.request_count);
+                match load.arrivals {
+                    Some(SyntheticArrivals::Poisson { rate_per_s }) => self.request_rate = Some(rate_per_s),
+                    Some(SyntheticArrivals::Interval { gap_ms }) => self.arrival_interval_ms = Some(gap_ms),
+                    None => {}
+                }
+                self.arrival_seed = Some(load.arrival_seed);
+                self.turns_per_session = Some(load.turns_per_session);
+                self.shared_prefix_ratio = Some(load.shared_prefix_ratio);
+                self.num_prefix_groups = Some(load.num_prefix_groups);
+                self.inter_turn_delay_ms = Some(load.inter_turn_delay_ms);
+            }
+            TrafficSource::Preset(Preset::Agent(preset)) => {
+                let mut map = Map::from_iter([("preset".to_owned(), json!("agent"))]);
+                map.extend(as_map(json!(preset)));
+                self.workload = Some(map.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn as_map(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+fn document(value: Value) -> Document {
+    as_map(value).into()
+}
+
+fn semantics(semantics: &Semantics) -> Value {
+    let Semantics { handoff_after_first_token, fail_infeasible, charge_recompute, honest_reuse } = *semantics;
+    json!({
+        "base": "dynamo",
+        "handoff_after_first_token": handoff_after_first_token,
+        "fail_infeasible": fail_infeasible,
+        "charge_recompute": charge_recompute,
+        "honest_reuse": honest_reuse,
+    })
+}
+
+fn scaling(script: &ScalingScript) -> Value {
+    let steps: Vec<Value> = script
+        .steps
+        .iter()
+        .map(|step| {
+            let mut map = Map::from_iter([("from_ms".to_owned(), json!(step.from.as_ms()))]);
+            map.extend(step.prefill.map(|target| ("target_prefill".to_owned(), json!(target))));
+            map.extend(step.decode.map(|target| ("target_decode".to_owned(), json!(target))));
+            Value::Object(map)
+        })
+        .collect();
+    json!({
+        "first_tick_ms": script.first_tick.as_ms(),
+        "interval_ms": script.interval.as_ms(),
+        "steps": steps,
+    })
+}
+
+fn engine(config: &EngineConfig) -> Value {
+    let mut map = as_map(json!({
+        "engine_type": "vllm",
+        "worker_type": word(config.role),
+        "num_gpu_blocks": config.num_gpu_blocks,
+        "block_size": config.block_size,
+        "max_model_len": config.max_model_len,
+        "max_num_seqs": config.max_num_seqs,
+        "max_num_batched_tokens": config.max_num_batched_tokens,
+        "enable_prefix_caching": config.enable_prefix_caching,
+        "enable_chunked_prefill": config.enable_chunked_prefill,
+        "speedup_ratio": config.speedup_ratio,
+        "decode_speedup_ratio": config.decode_speedup_ratio,
+        "dp_size": config.dp_size,
+        "startup_time": config.startup_time.as_secs(),
+        "kv_bytes_per_token": config.kv_bytes_per_token,
+        "kv_transfer_bandwidth": config.kv_transfer_bandwidth,
+        "kv_transfer_timing_mode": match config.kv_transfer_timing {
+            TransferTiming::FullPrompt => "full_prompt",
+            TransferTiming::DestinationMissing => "destination_missing",
+        },
+        "preemption_mode": match config.preemption_mode {
+            PreemptionMode::Lifo => "lifo",
+            PreemptionMode::Fifo => "fifo",
+        },
+        "aic_tp_size": config.tp_size,
+    }));
+    if let Some(speculation) = &config.speculation {
+        let rates: Vec<String> = speculation.accept_rates.iter().map(f64::to_string).collect();
+        map.insert("aic_nextn".to_owned(), json!(rates.len()));
+        map.insert("aic_nextn_accept_rates".to_owned(), json!(rates.join(",")));
+        map.insert("aic_mtp_seed".to_owned(), json!(speculation.seed));
+    }
+    Value::Object(map)
+}

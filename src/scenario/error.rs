@@ -1,0 +1,124 @@
+//! What is wrong with a scenario: where, why, and what to do about it.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Longest cause quoted in a message; a hostile value must not fill the screen.
+const MAX_CAUSE: usize = 300;
+
+/// Where a faulty value was given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Place {
+    /// Not known, or built by a program.
+    #[default]
+    Unknown,
+    /// A flag.
+    CommandLine,
+    /// A file: the scenario's, or the one a value points at.
+    File(PathBuf),
+}
+
+/// A scenario that cannot be run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}; {cure}", self.what())]
+pub struct ScenarioError {
+    /// Where the value was given.
+    pub place: Place,
+    /// Path of the key, such as `extra-engine-args.block_size`; empty when the whole document is at fault.
+    pub key: String,
+    /// What is wrong.
+    pub cause: String,
+    /// What to do.
+    pub cure: String,
+}
+
+impl ScenarioError {
+    pub(super) fn new(key: impl Into<String>, cause: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self { place: Place::Unknown, key: key.into(), cause: shorten(cause.into()), cure: cure.into() }
+    }
+
+    /// A feature that is known by name but has not landed.
+    pub(super) fn not_yet(key: impl Into<String>, what: impl fmt::Display, cure: impl Into<String>) -> Self {
+        Self::new(key, format!("{what} is not supported yet"), cure)
+    }
+
+    /// The same error, with the place filled in unless it is known already.
+    pub(super) fn at(mut self, place: Place) -> Self {
+        if self.place == Place::Unknown {
+            self.place = place;
+        }
+        self
+    }
+
+    /// The top-level key at fault, if any.
+    pub(super) fn top_key(&self) -> &str {
+        self.key.split(['.', '[']).next().unwrap_or_default()
+    }
+
+    /// Place, key and cause, without the cure, for reports that show the two apart.
+    pub fn what(&self) -> String {
+        let place = match &self.place {
+            Place::Unknown => String::new(),
+            Place::CommandLine => "command line".to_owned(),
+            Place::File(path) => path.display().to_string(),
+        };
+        match (place.is_empty(), self.key.is_empty()) {
+            (true, true) => self.cause.clone(),
+            (true, false) => format!("`{}`: {}", self.key, self.cause),
+            (false, true) => format!("{place}: {}", self.cause),
+            (false, false) => format!("{place}, `{}`: {}", self.key, self.cause),
+        }
+    }
+}
+
+/// The known name that `given` was probably meant to be.
+pub(super) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Hyphens and underscores are the usual mix-up between flags and engine arguments.
+    let plain = |name: &str| name.to_lowercase().replace('_', "-");
+    let given = plain(given);
+    known
+        .into_iter()
+        .map(|name| (strsim::jaro_winkler(&given, &plain(name)), name))
+        .filter(|(score, _)| *score > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}
+
+/// The error for a key nobody knows.
+pub(super) fn unknown_key<'a>(path: String, given: &str, known: impl IntoIterator<Item = &'a str>) -> ScenarioError {
+    let cure = match nearest(given, known) {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => "remove it; `dynosim scenario schema` lists every key".to_owned(),
+    };
+    ScenarioError::new(shorten(path), "unknown key", cure)
+}
+
+fn shorten(mut text: String) -> String {
+    if text.len() > MAX_CAUSE {
+        let cut = (0..=MAX_CAUSE).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+        text.truncate(cut);
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_place_key_cause_and_cure() {
+        let e = ScenarioError::new("extra-engine-args.block_size", "is 1", "give 2 or more");
+        assert_eq!(e.to_string(), "`extra-engine-args.block_size`: is 1; give 2 or more");
+        assert_eq!(e.top_key(), "extra-engine-args");
+        let e = e.at(Place::File("a.json".into())).at(Place::CommandLine);
+        assert_eq!(e.to_string(), "a.json, `extra-engine-args.block_size`: is 1; give 2 or more");
+    }
+
+    #[test]
+    fn a_misspelt_key_finds_its_neighbour_and_nonsense_finds_none() {
+        let known = ["num-workers", "num-prefill-workers", "router-mode"];
+        assert_eq!(nearest("num_worker", known), Some("num-workers"));
+        assert_eq!(nearest("qqqq", known), None);
+    }
+}

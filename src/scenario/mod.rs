@@ -1,0 +1,40 @@
+//! What a user configures: one JSON document, its defaults and its rules.
+//!
+//! A [`Scenario`] is what a user writes, in a file or as flags; every key is optional and nothing is checked beyond its
+//! type. [`Scenario::resolve`] turns it into a [`Run`], in which every value has its final unit, every default is filled
+//! in and nothing is left to check. [`Scenario::describe`] goes back: the document that spells a run out in full.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `document` | the keys |
+//! | `values` | values that are more than a number or a word |
+//! | `load` | reading, relative paths, flags over a file |
+//! | `resolve` | document to run: the rules between keys |
+//! | `traffic` | the part of `resolve` that concerns requests and their timing |
+//! | `fields` | the engine arguments: names, types, ranges |
+//! | `engine` | engine arguments to [`EngineConfig`] |
+//! | `describe` | run to document |
+//! | `outputs` | which files a run writes |
+//! | `schema` | the JSON schema of the document |
+//! | `error` | what is wrong, where, and what to do about it |
+//! | `run` | the result |
+
+mod describe;
+mod document;
+mod engine;
+mod error;
+mod fields;
+mod load;
+mod outputs;
+mod resolve;
+pub mod run;
+mod schema;
+mod traffic;
+mod values;
+
+pub use document::Scenario;
+pub use error::{Place, ScenarioError};
+pub use load::VERSION;
+pub use outputs::Outputs;
+pub use run::*;
+pub use values::Document;

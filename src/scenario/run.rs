@@ -1,0 +1,343 @@
+//! The validated run: every value in its final unit, every default filled in, nothing left to check.
+//!
+//! [`Scenario`](super::Scenario) is what a user writes; [`Run`] is what the simulation takes.
+
+use std::path::PathBuf;
+
+use crate::time::{SimDuration, SimTime};
+
+/// Everything that determines a result.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// Where requests come from and when.
+    pub traffic: Traffic,
+    /// Which workers serve them.
+    pub topology: Topology,
+    /// Which of the reference's quirks are kept.
+    pub semantics: Semantics,
+    /// Bounds that define goodput.
+    pub sla: Sla,
+    /// No event later than this is processed; `None` runs to completion.
+    pub max_sim_time: Option<SimTime>,
+    /// Scripted replica targets.
+    pub scaling: Option<ScalingScript>,
+    /// Seed of our own random streams.
+    pub seed: u64,
+    /// Things the user should know that do not stop the run, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// The source of requests and the rule that releases them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Traffic {
+    /// Where prompts and lengths come from.
+    pub source: TrafficSource,
+    /// `Some(k)`: closed loop with at most `k` active sessions; recorded arrival times are ignored.
+    pub concurrency: Option<u32>,
+    /// Divides recorded arrivals and think times; finite, above zero; no effect in a closed loop.
+    pub arrival_speedup: f64,
+}
+
+/// Where prompts and lengths come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TrafficSource {
+    /// A recorded trace.
+    Trace {
+        /// The file.
+        path: PathBuf,
+        /// How to read it.
+        format: TraceFormat,
+        /// Tokens per hash id, at least 1.
+        block_size: u32,
+    },
+    /// The reference's synthetic load.
+    Synthetic(SyntheticLoad),
+    /// A generator of our own.
+    Preset(Preset),
+}
+
+/// Trace formats this version reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TraceFormat {
+    /// Mooncake JSON Lines; rows hold whole prompts.
+    Mooncake,
+    /// Mooncake JSON Lines; rows of a session hold what each turn adds.
+    MooncakeDelta,
+}
+
+/// `--input-tokens`, `--output-tokens`, `--request-count` and their companions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SyntheticLoad {
+    /// Prompt tokens of every turn, at least 1.
+    pub input_tokens: u32,
+    /// Output tokens of every turn, at least 1.
+    pub output_tokens: u32,
+    /// Requests, or sessions when `turns_per_session` exceeds 1; at least 1.
+    pub request_count: u32,
+    /// How first turns arrive; `None` in a closed loop.
+    pub arrivals: Option<SyntheticArrivals>,
+    /// Seed of the arrival process.
+    pub arrival_seed: u64,
+    /// Turns of every session, at least 1.
+    pub turns_per_session: u32,
+    /// Share of a prompt that belongs to the session's prefix group, 0 to 1.
+    pub shared_prefix_ratio: f64,
+    /// Number of prefix groups; 0 shares nothing.
+    pub num_prefix_groups: u32,
+    /// Think time between turns, milliseconds.
+    pub inter_turn_delay_ms: f64,
+}
+
+/// Open-loop arrival processes of the reference.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum SyntheticArrivals {
+    /// Exponential gaps with this many arrivals a second.
+    Poisson {
+        /// Requests per second, above zero.
+        rate_per_s: f64,
+    },
+    /// Equal gaps of this many milliseconds.
+    Interval {
+        /// Gap, zero or more.
+        gap_ms: f64,
+    },
+}
+
+/// Generators of our own, seeded by [`Run::seed`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Preset {
+    /// Agent sessions: shared system prompts, turns that extend each other, tool waits, bursts.
+    Agent(AgentPreset),
+}
+
+/// Parameters of `workload: {"preset":"agent"}`.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "snake_case")]
+pub struct AgentPreset {
+    /// Number of sessions.
+    pub sessions: u32,
+    /// Mean sessions started per second outside bursts.
+    pub sessions_per_s: f64,
+    /// Every this many seconds a burst begins; 0 means never.
+    pub burst_every_s: f64,
+    /// Length of a burst in seconds.
+    pub burst_length_s: f64,
+    /// Factor on the session rate within a burst.
+    pub burst_factor: f64,
+    /// Number of distinct system prompts, chosen with Zipf-like weights.
+    pub system_prompts: u32,
+    /// Tokens of a system prompt with its tool descriptions.
+    pub system_tokens: u32,
+    /// Mean turns per session (geometric, at least one).
+    pub mean_turns: f64,
+    /// Median tokens a turn adds before the model answers (user text or tool result; log-normal).
+    pub turn_tokens: u32,
+    /// Spread (sigma of the logarithm) of `turn_tokens`.
+    pub turn_sigma: f64,
+    /// Median output tokens per turn (log-normal).
+    pub output_tokens: u32,
+    /// Spread (sigma of the logarithm) of `output_tokens`.
+    pub output_sigma: f64,
+    /// Mean wait for a tool between turns, milliseconds (exponential).
+    pub tool_wait_ms: f64,
+    /// Longest context of a session in tokens; the session ends before it is exceeded.
+    pub max_context_tokens: u32,
+    /// Tokens per shareable prompt block.
+    pub block_size: u32,
+}
+
+impl Default for AgentPreset {
+    fn default() -> Self {
+        Self {
+            sessions: 200,
+            sessions_per_s: 0.5,
+            burst_every_s: 120.0,
+            burst_length_s: 15.0,
+            burst_factor: 4.0,
+            system_prompts: 4,
+            system_tokens: 3_072,
+            mean_turns: 6.0,
+            turn_tokens: 700,
+            turn_sigma: 0.9,
+            output_tokens: 160,
+            output_sigma: 0.7,
+            tool_wait_ms: 2_500.0,
+            max_context_tokens: 65_536,
+            block_size: 64,
+        }
+    }
+}
+
+/// Which workers serve the load.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Topology {
+    /// Every worker prefills and decodes.
+    Aggregated {
+        /// Workers at the start, at least 1.
+        workers: u32,
+        /// Engine of every worker.
+        engine: EngineConfig,
+    },
+    /// Prefill workers hand requests over to decode workers.
+    Disaggregated {
+        /// Prefill workers at the start, at least 1.
+        prefill_workers: u32,
+        /// Decode workers at the start, at least 1.
+        decode_workers: u32,
+        /// Engine of every prefill worker.
+        prefill: EngineConfig,
+        /// Engine of every decode worker; same block size as `prefill`.
+        decode: EngineConfig,
+    },
+}
+
+/// What a worker's engine does with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Prefill and decode.
+    Aggregated,
+    /// Prefill only; hands requests over.
+    Prefill,
+    /// Decode only; receives requests.
+    Decode,
+}
+
+/// Which running request gives way when KV blocks run out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PreemptionMode {
+    /// The one admitted last.
+    Lifo,
+    /// The one admitted first.
+    Fifo,
+}
+
+/// What a KV transfer carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransferTiming {
+    /// Every prompt token.
+    FullPrompt,
+    /// The blocks the destination lacks.
+    DestinationMissing,
+}
+
+/// Speculative decoding: drafts of `accept_rates.len()` tokens, accepted one after another.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Speculation {
+    /// Acceptance probability of each draft position (1 to 5 of them), each 0 to 1.
+    pub accept_rates: Vec<f64>,
+    /// Base seed of the samplers; each scheduler adds its rank index.
+    pub seed: u64,
+}
+
+/// One engine, resolved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EngineConfig {
+    /// Part it plays.
+    pub role: Role,
+    /// Usable KV blocks per scheduler (rank), at least 1.
+    pub num_gpu_blocks: u32,
+    /// Tokens per KV block, at least 2.
+    pub block_size: u32,
+    /// Limit of prompt plus output tokens.
+    pub max_model_len: Option<u32>,
+    /// Most running requests; `None` is unlimited.
+    pub max_num_seqs: Option<u32>,
+    /// Tokens one pass may compute; `None` is unlimited.
+    pub max_num_batched_tokens: Option<u32>,
+    /// Whether computed blocks can be found by later requests.
+    pub enable_prefix_caching: bool,
+    /// Whether a prompt may be computed in pieces.
+    pub enable_chunked_prefill: bool,
+    /// Divides pass durations; 0 leaves them unscaled.
+    pub speedup_ratio: f64,
+    /// Divides decode durations further; 0 leaves them unscaled.
+    pub decode_speedup_ratio: f64,
+    /// Data-parallel ranks, each a scheduler with its own KV pool; at least 1.
+    pub dp_size: u32,
+    /// Delay between scale-up and readiness.
+    pub startup_time: SimDuration,
+    /// Speculative decoding, if any.
+    pub speculation: Option<Speculation>,
+    /// Bytes of KV per token.
+    pub kv_bytes_per_token: Option<u64>,
+    /// Link speed for hand-off in GB/s (1e9 bytes); `None` or 0 transfers at once.
+    pub kv_transfer_bandwidth: Option<f64>,
+    /// What the transfer carries.
+    pub kv_transfer_timing: TransferTiming,
+    /// Who gives way.
+    pub preemption_mode: PreemptionMode,
+    /// Tensor-parallel size, for GPU accounting; at least 1.
+    pub tp_size: u32,
+}
+
+impl EngineConfig {
+    /// GPUs one worker occupies: tensor-parallel size times data-parallel ranks.
+    pub fn gpus_per_worker(&self) -> u64 {
+        u64::from(self.tp_size) * u64::from(self.dp_size.max(1))
+    }
+}
+
+/// Which quirks of the reference are kept. [`Semantics::dynamo`] keeps all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Semantics {
+    /// A prefill worker hands over when the first token exists; that token counts as produced there.
+    pub handoff_after_first_token: bool,
+    /// A request that can never fit ends as failed instead of blocking its queue.
+    pub fail_infeasible: bool,
+    /// Recomputed tokens cost prefill time.
+    pub charge_recompute: bool,
+    /// SGLang chunk continuations are not reported as reuse.
+    pub honest_reuse: bool,
+}
+
+impl Semantics {
+    /// The reference's behaviour, quirks included.
+    pub const fn dynamo() -> Self {
+        Self { handoff_after_first_token: false, fail_infeasible: false, charge_recompute: false, honest_reuse: false }
+    }
+
+    /// Every correction on.
+    pub const fn corrected() -> Self {
+        Self { handoff_after_first_token: true, fail_infeasible: true, charge_recompute: true, honest_reuse: true }
+    }
+}
+
+/// Bounds a request must meet to count as goodput, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Sla {
+    /// Bound on TTFT.
+    pub ttft_ms: Option<f64>,
+    /// Bound on the request's mean ITL.
+    pub itl_ms: Option<f64>,
+    /// Bound on end-to-end latency.
+    pub e2e_ms: Option<f64>,
+}
+
+impl Sla {
+    /// Whether any bound is given.
+    pub fn is_given(&self) -> bool {
+        self.ttft_ms.is_some() || self.itl_ms.is_some() || self.e2e_ms.is_some()
+    }
+}
+
+/// Replica targets over time: at each tick the last step at or before it gives the targets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScalingScript {
+    /// First tick.
+    pub first_tick: SimTime,
+    /// Time between ticks, above zero.
+    pub interval: SimDuration,
+    /// Steps in ascending time.
+    pub steps: Vec<ScalingStep>,
+}
+
+/// One step of a [`ScalingScript`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScalingStep {
+    /// In force from this time on.
+    pub from: SimTime,
+    /// Active plus starting prefill workers; `None` leaves the pool alone.
+    pub prefill: Option<u32>,
+    /// Active plus starting decode (or aggregated) workers; `None` leaves the pool alone.
+    pub decode: Option<u32>,
+}

@@ -1,0 +1,128 @@
+//! The virtual clock and the agenda of what is due.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use bevy::prelude::*;
+
+use crate::time::SimTime;
+
+/// Where the run stands.
+#[derive(Resource, Debug)]
+pub struct VirtualClock {
+    /// The instant being processed.
+    pub now: SimTime,
+    /// Nothing later than this may happen yet.
+    pub limit: SimTime,
+    /// Last instant at which anything happened.
+    pub last_event: SimTime,
+    /// Whether the current round changed anything; rounds repeat until one does not.
+    pub changed: bool,
+}
+
+impl Default for VirtualClock {
+    fn default() -> Self {
+        Self { now: SimTime::ZERO, limit: SimTime::ZERO, last_event: SimTime::ZERO, changed: false }
+    }
+}
+
+/// Something due at a known time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Due {
+    /// A worker's forward pass ends.
+    PassEnd(Entity),
+    /// A KV transfer arrives.
+    Transfer(u32),
+    /// A worker has started.
+    WorkerReady(Entity),
+    /// The scaling script is consulted.
+    ScalingTick,
+}
+
+impl Due {
+    /// Scaling ticks come last at their instant.
+    fn rank(self) -> u8 {
+        u8::from(self == Self::ScalingTick)
+    }
+
+    /// Whether a request moves on by it; a run is not over before.
+    fn is_work(self) -> bool {
+        matches!(self, Self::PassEnd(_) | Self::Transfer(_))
+    }
+}
+
+/// An entry taken out of the agenda, with its place in the order.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry((SimTime, u8, u64, Slot));
+
+/// What is due, ordered by time, scaling ticks last, then in the order in which it was entered.
+#[derive(Resource, Debug, Default)]
+pub struct Agenda {
+    heap: BinaryHeap<Reverse<(SimTime, u8, u64, Slot)>>,
+    entered: u64,
+    work: usize,
+}
+
+/// Carries a [`Due`] through the heap without taking part in its order (the sequence number is unique).
+#[derive(Debug, Clone, Copy)]
+struct Slot(Due);
+
+impl PartialEq for Slot {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+impl Eq for Slot {}
+impl PartialOrd for Slot {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Slot {
+    fn cmp(&self, _: &Self) -> std::cmp::Ordering {
+        std::cmp::Ordering::Equal
+    }
+}
+
+impl Agenda {
+    /// Enters `due` at `at`.
+    pub fn enter(&mut self, at: SimTime, due: Due) {
+        self.work += usize::from(due.is_work());
+        self.heap.push(Reverse((at, due.rank(), self.entered, Slot(due))));
+        self.entered += 1;
+    }
+
+    /// The next entry.
+    pub fn peek(&self) -> Option<(SimTime, Due)> {
+        self.heap.peek().map(|Reverse((at, _, _, slot))| (*at, slot.0))
+    }
+
+    /// Takes the next entry, whatever it is, for a caller that may [`Self::put_back`] it in its old place.
+    pub fn take(&mut self) -> Option<Entry> {
+        let Reverse(entry) = self.heap.pop()?;
+        self.work -= usize::from(entry.3.0.is_work());
+        Some(Entry(entry))
+    }
+
+    /// Undoes [`Self::take`].
+    pub fn put_back(&mut self, entry: Entry) {
+        self.work += usize::from(entry.0.3.0.is_work());
+        self.heap.push(Reverse(entry.0));
+    }
+
+    /// Takes the next entry if it is due at `at` and `wanted`.
+    pub fn take_if(&mut self, at: SimTime, wanted: impl Fn(Due) -> bool) -> Option<Due> {
+        let (due_at, due) = self.peek()?;
+        if due_at != at || !wanted(due) {
+            return None;
+        }
+        self.heap.pop();
+        self.work -= usize::from(due.is_work());
+        Some(due)
+    }
+
+    /// Whether anything that moves a request is due.
+    pub fn has_work(&self) -> bool {
+        self.work > 0
+    }
+}

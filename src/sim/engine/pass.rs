@@ -1,0 +1,339 @@
+//! One forward pass: running requests first, then waiting ones in order, then one token for everybody who is ready.
+//!
+//! A pass is *formed* at its start, which settles what it computes and how long it takes, and *emitted* with its end.
+//! The two differ for data-parallel ranks only: their passes end together.
+
+use crate::scenario::Role;
+use crate::time::{SimDuration, SimTime};
+
+use super::scheduler::{BlockedHead, Ended, EngineEvent, Scheduler, Status};
+use super::schedule::{Cached, PassState, Scheduled};
+use super::tokens::TokenSpan;
+
+/// A pass that has been formed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Formed {
+    /// When it would end by itself.
+    pub end: SimTime,
+    /// Whether it did anything at all.
+    pub worked: bool,
+    /// Decode part, and the KV blocks in use that explain it.
+    decode: Option<(SimDuration, u32)>,
+    /// Whether anybody emits.
+    emits: bool,
+}
+
+/// What the queue does next.
+enum Candidate {
+    Admit(u32, Cached),
+    Refuse(u32, Ended),
+    Wait,
+}
+
+impl Scheduler {
+    fn budget(&self) -> u64 {
+        self.config.max_num_batched_tokens.map_or(u64::MAX / 2, u64::from)
+    }
+
+    pub(super) fn max_running(&self) -> usize {
+        self.config.max_num_seqs.map_or(usize::MAX, |n| n as usize)
+    }
+
+    /// Forms the pass that starts `now`.
+    pub fn form(&mut self, now: SimTime) -> Formed {
+        self.pass += 1;
+        let mut pass = PassState { budget: self.budget(), ..PassState::default() };
+        self.schedule_running(&mut pass);
+        self.schedule_waiting(now, &mut pass);
+        let prefill = self.timer.prefill(pass.count, pass.sum_isl, pass.sum_prefix);
+        let start = now + prefill;
+
+        self.finished.clear();
+        self.collect_ready();
+        let early = std::mem::take(&mut self.ended_early);
+        for id in &early {
+            self.finish(*id, Ended::Completed);
+        }
+        let mut decode = None;
+        let mut emits = self.batch.members() > 0 || !self.finished.is_empty();
+        if emits && self.sampler.is_some() {
+            decode = self.reserve_bursts();
+            emits = decode.is_some();
+        } else if emits {
+            let active = self.pool.active();
+            let duration =
+                if self.config.role == Role::Prefill { SimDuration::ZERO } else { self.timer.decode(active) };
+            decode = Some((duration, active));
+        }
+        let worked = pass.scheduled || emits || !early.is_empty() || !self.rejected.is_empty() || self.has_events();
+        self.ended_early = early;
+        self.ended_early.clear();
+        let end = start + decode.map_or(SimDuration::ZERO, |(duration, _)| duration);
+        if !prefill.is_zero() {
+            decode = decode.map(|(duration, _)| (duration, u32::MAX));
+        }
+        Formed { end, worked, decode, emits }
+    }
+
+    /// Running requests in admission order; the decode batch in one go where order cannot matter.
+    fn schedule_running(&mut self, pass: &mut PassState) {
+        if self.batch.members() > 0 {
+            if self.batch_fits(pass.budget) {
+                let blocks = self.batch.blocks_needed(self.step);
+                if blocks > 0 && !self.pool.take_private(blocks) {
+                    self.settle_batch();
+                } else {
+                    pass.budget -= u64::from(self.batch.members());
+                    pass.scheduled = true;
+                    self.batch_pass = self.pass;
+                    self.batch_step = self.step;
+                }
+            } else {
+                self.settle_batch();
+            }
+        }
+        let mut index = self.running.len() - self.loose.len();
+        if self.batch.members() == 0 {
+            index = 0;
+        }
+        while index < self.running.len() && pass.budget > 0 {
+            match self.schedule(self.running[index], None, pass) {
+                Scheduled::Yes(_) => index += 1,
+                Scheduled::GaveWay => {}
+                Scheduled::Blocked => break,
+            }
+        }
+    }
+
+    /// Whether the batch can be scheduled as a whole: budget and blocks for everybody, and nobody outside the batch was
+    /// admitted before a member.
+    fn batch_fits(&self, budget: u64) -> bool {
+        let members = self.batch.members() as usize;
+        let Some(tail) = self.running.get(members..) else { return false };
+        if tail != self.loose.as_slice() || members as u64 > budget {
+            return false;
+        }
+        let size = self.config.block_size;
+        let mut blocks = u64::from(self.batch.blocks_needed(self.step));
+        for id in &self.loose {
+            let slot = &self.slots[*id as usize];
+            if slot.computed == 0 {
+                return false;
+            }
+            let chunk = u64::from(slot.len - slot.computed).min(budget);
+            blocks += chunk / u64::from(size) + 2;
+        }
+        blocks <= u64::from(self.pool.obtainable())
+    }
+
+    fn schedule_waiting(&mut self, now: SimTime, pass: &mut PassState) {
+        while !pass.preempted && self.running.len() < self.max_running() && !self.waiting.is_empty() {
+            match self.next_candidate(pass) {
+                Candidate::Wait => break,
+                Candidate::Refuse(id, how) => {
+                    self.waiting.pop_front();
+                    self.rejected.push((id, how));
+                }
+                Candidate::Admit(id, cached) => {
+                    let Scheduled::Yes(used) = self.schedule(id, Some(cached), pass) else { break };
+                    let slot = &self.slots[id as usize];
+                    let request = slot.job.request;
+                    self.events.push(EngineEvent::Admitted { request, at: now, reused: cached.tokens });
+                    self.admit(id);
+                    if used == 0 && pass.budget == 0 {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    fn next_candidate(&mut self, pass: &PassState) -> Candidate {
+        let is_delivered = |s: &Self, id: u32| {
+            let slot = &s.slots[id as usize];
+            slot.computed >= slot.job.prompt && slot.allocated >= slot.job.prompt
+        };
+        let expecting = self.transfers.has_pending();
+        let candidate = if expecting {
+            self.waiting.iter().copied().find(|id| is_delivered(self, *id))
+        } else {
+            self.waiting.front().copied()
+        };
+        let Some(id) = candidate else { return Candidate::Wait };
+        let slot = &self.slots[id as usize];
+        if self.config.max_model_len.is_some_and(|limit| slot.job.prompt >= limit) {
+            return self.refuse(id, Ended::Rejected);
+        }
+        if is_delivered(self, id) {
+            return Candidate::Admit(id, Cached::default());
+        }
+        let blocks = slot.len.div_ceil(self.config.block_size);
+        if slot.status == Status::Waiting && blocks > self.pool.capacity() {
+            return self.refuse(id, Ended::Rejected);
+        }
+        if self.semantics.fail_infeasible && self.is_infeasible(id) {
+            return self.refuse(id, Ended::Failed);
+        }
+        let available = self.pool.capacity() - self.pool.active();
+        if let Some(head) = self.blocked_head
+            && head.slot == id
+            && head.changes == self.pool.changes()
+            && head.needed > available
+        {
+            return Candidate::Wait;
+        }
+        if pass.budget == 0 {
+            return Candidate::Wait;
+        }
+        let cached = self.look_up(id);
+        let needed = blocks.saturating_sub(cached.active / self.config.block_size);
+        if needed > available {
+            self.blocked_head = Some(BlockedHead { slot: id, needed, changes: self.pool.changes() });
+            return Candidate::Wait;
+        }
+        Candidate::Admit(id, cached)
+    }
+
+    fn refuse(&mut self, id: u32, how: Ended) -> Candidate {
+        // Refused requests leave from wherever they stand; the front is the usual place.
+        if self.waiting.front() != Some(&id) {
+            self.waiting.retain(|other| *other != id);
+            self.waiting.push_front(id);
+        }
+        Candidate::Refuse(id, how)
+    }
+
+    /// Whether a request can never be completed here, however empty the pool.
+    fn is_infeasible(&self, id: u32) -> bool {
+        let slot = &self.slots[id as usize];
+        let mut end = u64::from(slot.job.prompt) + u64::from(slot.job.output.max(1)) - 1;
+        if let Some(limit) = self.config.max_model_len {
+            end = end.min(u64::from(limit) - 1);
+        }
+        let too_long = end.div_ceil(u64::from(self.config.block_size)) > u64::from(self.pool.capacity());
+        let never_whole = !self.config.enable_chunked_prefill && u64::from(slot.job.prompt) > self.budget();
+        too_long || never_whole
+    }
+
+    /// Sorts the requests outside the batch whose context is complete into those that emit (`finished`, for now) and
+    /// those with nothing left to say (`ended_early`).
+    pub(super) fn collect_ready(&mut self) {
+        self.finished.clear();
+        self.ended_early.clear();
+        for id in &self.loose {
+            let slot = &self.slots[*id as usize];
+            if slot.computed < slot.len {
+                continue;
+            }
+            if self.remaining(slot) == 0 {
+                self.ended_early.push(*id);
+            } else {
+                self.finished.push(*id);
+            }
+        }
+    }
+
+    /// Emits the tokens of a formed pass at `end` and ends whoever is done.
+    pub fn emit(&mut self, formed: &Formed, end: SimTime) {
+        if formed.emits {
+            let ready = std::mem::take(&mut self.finished);
+            let step = self.step;
+            self.step += 1;
+            if self.emits_to_clients() {
+                self.log.push(end.as_nanos());
+                self.count_batch_gaps(formed, step, end);
+                self.emitted += u64::from(self.batch.members());
+            }
+            let mut done = Vec::new();
+            while let Some(id) = self.batch.pop_finished(step) {
+                self.settle_member(id);
+                done.push(id);
+            }
+            if self.sampler.is_some() {
+                self.emit_bursts(&ready, step, end, &mut done);
+            } else {
+                self.emit_loose(&ready, step, end, &mut done);
+            }
+            done.sort_unstable_by_key(|id| self.slots[*id as usize].admitted);
+            for id in done {
+                self.finish(id, Ended::Completed);
+            }
+            self.finished = ready;
+            self.finished.clear();
+            self.trim_log();
+        }
+        for (id, how) in std::mem::take(&mut self.rejected) {
+            self.finish(id, how);
+        }
+    }
+
+    /// The members of the batch all emitted in the step before, so they share one gap.
+    fn count_batch_gaps(&mut self, formed: &Formed, step: u64, end: SimTime) {
+        let members = u64::from(self.batch.members());
+        if members == 0 {
+            return;
+        }
+        let gap = end.as_nanos() - self.log.end(step - 1);
+        match formed.decode {
+            Some((duration, active)) if active != u32::MAX && duration.as_nanos() == gap => {
+                self.gaps.add_step(active, members);
+            }
+            _ => self.gaps.add(gap, members),
+        }
+    }
+
+    fn emit_loose(&mut self, ready: &[u32], step: u64, end: SimTime, done: &mut Vec<u32>) {
+        for &id in ready {
+            self.note_token(id, step, end);
+            let slot = &mut self.slots[id as usize];
+            slot.len += 1;
+            let left = self.remaining(&self.slots[id as usize]);
+            if left == 0 {
+                done.push(id);
+            } else if self.batching {
+                self.loose.retain(|other| *other != id);
+                let slot = &mut self.slots[id as usize];
+                slot.batched = Some(step);
+                self.batch.join(id, step, slot.len, left);
+            }
+        }
+    }
+
+    /// Records one token of a request outside the batch.
+    pub(super) fn note_token(&mut self, id: u32, step: u64, end: SimTime) {
+        let visible = self.emits_to_clients();
+        let slot = &mut self.slots[id as usize];
+        slot.emitted += 1;
+        if !visible {
+            return;
+        }
+        self.emitted += 1;
+        let before = match slot.spans.last_mut() {
+            Some(span) if span.last == step => {
+                slot.burst_extra += 1;
+                Some(end.as_nanos())
+            }
+            Some(span) => {
+                let before = self.log.end(span.last);
+                if span.last + 1 == step {
+                    span.last = step;
+                } else {
+                    slot.spans.push(TokenSpan { first: step, last: step });
+                }
+                Some(before)
+            }
+            None => {
+                slot.spans.push(TokenSpan { first: step, last: step });
+                slot.job.last_token.map(SimTime::as_nanos)
+            }
+        };
+        if let Some(before) = before {
+            self.gaps.add(end.as_nanos() - before, 1);
+        }
+        if slot.first.is_none() {
+            slot.first = Some(end);
+        } else if slot.second.is_none() {
+            slot.second = Some(end);
+        }
+    }
+}

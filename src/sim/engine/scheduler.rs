@@ -1,0 +1,501 @@
+//! What a scheduler holds, and how requests enter, give way and leave.
+
+use std::collections::VecDeque;
+
+use crate::perf::PassTimer;
+use crate::scenario::{EngineConfig, PreemptionMode, Role, Semantics};
+use crate::sim::kv::{Held, Hit, Home, KvPool, PromptIndex, Segment};
+use crate::time::SimTime;
+
+use super::batch::DecodeBatch;
+use super::speculative::BurstSampler;
+use super::tokens::{GapCounts, PassLog, TokenSpan};
+use super::transfer::Transfers;
+
+/// Larger blocks are rare and would make the batch's table of block boundaries large.
+const BATCH_BLOCK_LIMIT: u32 = 1 << 16;
+
+/// Work for a scheduler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Job {
+    /// Index of the request.
+    pub request: u32,
+    /// Prompt tokens.
+    pub prompt: u32,
+    /// Output tokens it may hold in the end.
+    pub output: u32,
+    /// Output tokens that exist already (a corrected hand-off brings one).
+    pub generated: u32,
+    /// When the last of those was emitted.
+    pub last_token: Option<SimTime>,
+    /// Whether the blocks stay held for a hand-off when the request finishes here.
+    pub hold: bool,
+}
+
+/// How a request left a scheduler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// All tokens produced.
+    Completed,
+    /// Its prompt can never be held.
+    Rejected,
+    /// It can never be completed (`fail_infeasible`, or a dead end).
+    Failed,
+}
+
+/// What a pass did that others must know; reported when the pass ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineEvent {
+    /// Joined the running batch.
+    Admitted {
+        /// Index of the request.
+        request: u32,
+        /// Start of the pass.
+        at: SimTime,
+        /// Tokens found in the prefix cache.
+        reused: u32,
+    },
+    /// Left the scheduler.
+    Ended {
+        /// Index of the request.
+        request: u32,
+        /// How.
+        how: Ended,
+        /// Output tokens emitted here.
+        tokens: u32,
+        /// First of them.
+        first: Option<SimTime>,
+        /// Second of them.
+        second: Option<SimTime>,
+        /// Last of them.
+        last: Option<SimTime>,
+    },
+    /// Prefill is over; blocks are held for the hand-off.
+    Held {
+        /// Index of the request.
+        request: u32,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Status {
+    Waiting,
+    Running,
+    Preempted,
+    /// Finished here, blocks held for the other side of a hand-off.
+    Held,
+    /// Blocks reserved or about to be, request not here yet.
+    Expected,
+}
+
+/// What one pass gave a request, in case it must be taken back.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Share {
+    pub pass: u64,
+    pub used: u32,
+    pub prompt: u32,
+    pub before: u32,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Slot {
+    pub job: Job,
+    pub status: Status,
+    /// Prompt plus generated tokens.
+    pub len: u32,
+    /// Tokens whose KV exists.
+    pub computed: u32,
+    /// Tokens for which blocks are held.
+    pub allocated: u32,
+    /// Complete blocks that are cached, from the first on (private ones at the front not counted separately).
+    pub registered: u32,
+    /// Blocks held that nobody can find.
+    pub private: u32,
+    pub held: Vec<Held>,
+    pub path: Vec<Segment>,
+    /// Where the blocks of its own continuation can be found after a preemption.
+    pub tail: Option<u32>,
+    /// Length at the last preemption: computing up to here again is recomputation.
+    pub recompute_until: u32,
+    /// Admission order.
+    pub admitted: u64,
+    /// `Some(step)`: member of the decode batch whose state above is that after `step`.
+    pub batched: Option<u64>,
+    pub share: Share,
+    pub spans: Vec<TokenSpan>,
+    /// Tokens emitted together with another one.
+    pub burst_extra: u32,
+    pub emitted: u32,
+    pub first: Option<SimTime>,
+    pub second: Option<SimTime>,
+}
+
+/// One data-parallel rank: a scheduler with a KV pool of its own.
+#[derive(Debug)]
+pub struct Scheduler {
+    pub(super) config: EngineConfig,
+    pub(super) semantics: Semantics,
+    pub(super) timer: PassTimer,
+    pub(super) pool: KvPool,
+    pub(super) slots: Vec<Slot>,
+    pub(super) vacant: Vec<u32>,
+    pub(super) waiting: VecDeque<u32>,
+    /// In admission order.
+    pub(super) running: Vec<u32>,
+    /// Running requests outside the decode batch, in admission order.
+    pub(super) loose: Vec<u32>,
+    pub(super) batch: DecodeBatch,
+    pub(super) sampler: Option<BurstSampler>,
+    pub(super) transfers: Transfers,
+    /// Requests in flight here (waiting or running).
+    pub(super) unfinished: u32,
+    pub(super) next_admission: u64,
+    pub(super) pass: u64,
+    /// Next step of the decode batch; equals the log's next index where tokens are visible.
+    pub(super) step: u64,
+    pub(super) log: PassLog,
+    pub(super) gaps: GapCounts,
+    /// What the head of the queue was found to lack, and the pool's state then.
+    pub(super) blocked_head: Option<BlockedHead>,
+    pub(super) events: Vec<EngineEvent>,
+    pub(super) hits: Vec<Hit>,
+    pub(super) finished: Vec<u32>,
+    pub(super) ended_early: Vec<u32>,
+    pub(super) rejected: Vec<(u32, Ended)>,
+    pub(super) preemptions: u64,
+    pub(super) emitted: u64,
+    /// Whether decoding requests may join the batch: not with speculation, nor where generated blocks have names.
+    pub(super) batching: bool,
+    /// Pass and step in which the batch was last scheduled as a whole.
+    pub(super) batch_pass: u64,
+    pub(super) batch_step: u64,
+    /// Reserved for the bursts of the pass being formed.
+    pub(super) burst_blocks: u32,
+    /// Length of the pass log at which it is trimmed next.
+    pub(super) log_limit: usize,
+    /// Gaps of requests that failed after they had emitted.
+    pub(super) removed_gaps: Vec<(u64, u64)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BlockedHead {
+    pub slot: u32,
+    pub needed: u32,
+    pub changes: u64,
+}
+
+impl Scheduler {
+    /// An idle scheduler; `rank` is its index within its pool and offsets the seed of speculative decoding.
+    pub fn new(
+        config: &EngineConfig,
+        semantics: Semantics,
+        timer: PassTimer,
+        prompts: &PromptIndex,
+        rank: u32,
+    ) -> Self {
+        let batching = config.speculation.is_none() && !prompts.names_outputs() && config.block_size <= BATCH_BLOCK_LIMIT;
+        Self {
+            pool: KvPool::new(config.num_gpu_blocks, prompts.nodes()),
+            batch: DecodeBatch::new(if batching { config.block_size } else { 1 }),
+            batching,
+            batch_pass: 0,
+            batch_step: 0,
+            burst_blocks: 0,
+            log_limit: 8_192,
+            removed_gaps: Vec::new(),
+            sampler: config.speculation.as_ref().map(|s| BurstSampler::new(s, rank)),
+            config: config.clone(),
+            semantics,
+            timer,
+            slots: Vec::new(),
+            vacant: Vec::new(),
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            loose: Vec::new(),
+            transfers: Transfers::default(),
+            unfinished: 0,
+            next_admission: 0,
+            pass: 0,
+            step: 0,
+            log: PassLog::default(),
+            gaps: GapCounts::default(),
+            blocked_head: None,
+            events: Vec::new(),
+            hits: Vec::new(),
+            finished: Vec::new(),
+            ended_early: Vec::new(),
+            rejected: Vec::new(),
+            preemptions: 0,
+            emitted: 0,
+        }
+    }
+
+    /// Whether a pass would have something to look at.
+    pub fn has_work(&self) -> bool {
+        self.unfinished > 0
+    }
+
+    /// Whether nothing at all is left here, holds and expected requests included.
+    pub fn is_drained(&self) -> bool {
+        self.unfinished == 0 && self.transfers.is_empty()
+    }
+
+    /// Requests waiting.
+    pub fn waiting(&self) -> u32 {
+        self.waiting.len() as u32
+    }
+
+    /// Requests in the running batch.
+    pub fn running(&self) -> u32 {
+        self.running.len() as u32
+    }
+
+    /// The KV blocks.
+    pub fn pool(&self) -> &KvPool {
+        &self.pool
+    }
+
+    /// Token gaps so far, with the timer that explains them.
+    pub fn gaps(&self) -> (&GapCounts, &PassTimer) {
+        (&self.gaps, &self.timer)
+    }
+
+    /// Passes so far.
+    pub fn passes(&self) -> u64 {
+        self.pass
+    }
+
+    /// Requests that gave way so far.
+    pub fn preemptions(&self) -> u64 {
+        self.preemptions
+    }
+
+    /// Output tokens emitted to clients so far.
+    pub fn emitted(&self) -> u64 {
+        self.emitted
+    }
+
+    /// Whether tokens made here are seen by clients.
+    pub fn emits_to_clients(&self) -> bool {
+        self.config.role != Role::Prefill
+    }
+
+    /// What the last pass did; leaves it empty.
+    pub fn drain_events(&mut self) -> std::vec::Drain<'_, EngineEvent> {
+        self.events.drain(..)
+    }
+
+    /// Whether the last pass did anything that others must know.
+    pub fn has_news(&self) -> bool {
+        self.events.iter().any(|e| !matches!(e, EngineEvent::Admitted { .. }))
+    }
+
+    /// Whether events of any kind wait.
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// Appends a request to the waiting queue.
+    pub fn submit(&mut self, job: Job, prompts: &PromptIndex) {
+        let slot = self.new_slot(job, Status::Waiting, prompts);
+        if job.hold {
+            self.transfers.expect_hold();
+        }
+        self.waiting.push_back(slot);
+        self.unfinished += 1;
+    }
+
+    pub(super) fn new_slot(&mut self, job: Job, status: Status, prompts: &PromptIndex) -> u32 {
+        let (mut held, mut path, mut spans) = (Vec::new(), Vec::new(), Vec::new());
+        let reused = self.vacant.pop();
+        if let Some(id) = reused {
+            let old = &mut self.slots[id as usize];
+            held = std::mem::take(&mut old.held);
+            path = std::mem::take(&mut old.path);
+            spans = std::mem::take(&mut old.spans);
+            spans.clear();
+        }
+        if self.config.enable_prefix_caching {
+            prompts.path(job.request, job.prompt, &mut path);
+        } else {
+            path.clear();
+        }
+        let slot = Slot {
+            job,
+            status,
+            len: job.prompt + job.generated,
+            computed: 0,
+            allocated: 0,
+            registered: 0,
+            private: 0,
+            held,
+            path,
+            tail: None,
+            recompute_until: 0,
+            admitted: 0,
+            batched: None,
+            share: Share::default(),
+            spans,
+            burst_extra: 0,
+            emitted: 0,
+            first: None,
+            second: None,
+        };
+        if let Some(id) = reused {
+            self.slots[id as usize] = slot;
+            id
+        } else {
+            self.slots.push(slot);
+            (self.slots.len() - 1) as u32
+        }
+    }
+
+    /// Output tokens the request may still produce.
+    pub(super) fn remaining(&self, slot: &Slot) -> u32 {
+        let left = slot.job.output.saturating_sub(slot.len - slot.job.prompt);
+        match self.config.max_model_len {
+            Some(limit) => left.min(limit.saturating_sub(slot.len)),
+            None => left,
+        }
+    }
+
+    /// Makes the complete blocks up to `end` findable.
+    pub(super) fn register_to(&mut self, id: u32, end: u32) {
+        if !self.config.enable_prefix_caching {
+            return;
+        }
+        let pool = &mut self.pool;
+        let slot = &mut self.slots[id as usize];
+        let mut at = slot.registered;
+        if at >= end {
+            return;
+        }
+        slot.private -= end - at;
+        for segment in &slot.path {
+            if segment.hi > at && segment.lo < end {
+                let hi = segment.hi.min(end);
+                slot.held.push(pool.register(Home::Node(segment.node), at, hi));
+                at = hi;
+            }
+        }
+        if at < end {
+            let extended = slot.held.last_mut().is_some_and(|last| last.end() == at && pool.extend(last, end));
+            if !extended {
+                slot.held.push(pool.register(Home::Nowhere, at, end));
+            }
+        }
+        slot.registered = end;
+    }
+
+    /// Gives back all blocks of a request, the last one first.
+    pub(super) fn release_blocks(&mut self, id: u32) {
+        let slot = &mut self.slots[id as usize];
+        self.pool.release_private(slot.private);
+        slot.private = 0;
+        while let Some(held) = slot.held.pop() {
+            self.pool.release(held);
+        }
+        slot.registered = 0;
+        slot.allocated = 0;
+    }
+
+    pub(super) fn forget(&mut self, id: u32) {
+        if let Some(tail) = self.slots[id as usize].tail.take() {
+            self.pool.close_tail(tail);
+        }
+        self.vacant.push(id);
+    }
+
+    /// Takes a running request out of the batch and to the front of the queue; returns it, or `None` when nobody runs.
+    pub(super) fn preempt(&mut self) -> Option<u32> {
+        let position = match self.config.preemption_mode {
+            PreemptionMode::Lifo => self.running.len().checked_sub(1)?,
+            PreemptionMode::Fifo => (!self.running.is_empty()).then_some(0)?,
+        };
+        let id = self.running.remove(position);
+        self.loose.retain(|other| *other != id);
+        self.shelve_tail(id);
+        self.release_blocks(id);
+        let slot = &mut self.slots[id as usize];
+        slot.status = Status::Preempted;
+        slot.computed = 0;
+        slot.recompute_until = slot.len;
+        self.waiting.push_front(id);
+        self.preemptions += 1;
+        self.transfers.capacity_changed();
+        self.blocked_head = None;
+        Some(id)
+    }
+
+    /// Lets the request find its own continuation when it comes back.
+    fn shelve_tail(&mut self, id: u32) {
+        let slot = &mut self.slots[id as usize];
+        let named = slot.path.last().map_or(0, |s| s.hi);
+        if slot.held.iter().all(|h| h.end() <= named) {
+            return;
+        }
+        let tail = *slot.tail.get_or_insert_with(|| self.pool.open_tail());
+        for held in &slot.held {
+            self.pool.move_to_tail(*held, tail);
+        }
+    }
+
+    /// A running request is done here.
+    pub(super) fn finish(&mut self, id: u32, how: Ended) {
+        if let Some(position) = self.running.iter().position(|other| *other == id) {
+            self.running.remove(position);
+            if let Some(position) = self.loose.iter().position(|other| *other == id) {
+                self.loose.remove(position);
+            }
+        }
+        self.unfinished -= 1;
+        self.transfers.capacity_changed();
+        let slot = &self.slots[id as usize];
+        let request = slot.job.request;
+        if slot.job.hold && how == Ended::Completed {
+            self.slots[id as usize].status = Status::Held;
+            self.transfers.hold(request, id);
+            self.events.push(EngineEvent::Held { request });
+            return;
+        }
+        if slot.job.hold {
+            self.transfers.hold_dropped();
+        }
+        let last = slot.spans.last().map(|s| SimTime::from_nanos(self.log.end(s.last)));
+        self.events.push(EngineEvent::Ended {
+            request,
+            how,
+            tokens: slot.emitted,
+            first: slot.first,
+            second: slot.second,
+            last,
+        });
+        self.release_blocks(id);
+        self.forget(id);
+    }
+
+    /// Fails every request here: nothing can change any more. Returns what each of them lacked.
+    pub fn fail_all(&mut self) -> Vec<(u32, String)> {
+        let mut lost = Vec::new();
+        self.settle_batch();
+        let ids: Vec<u32> = self.running.iter().chain(self.waiting.iter()).copied().collect();
+        for id in ids {
+            let slot = &self.slots[id as usize];
+            lost.push((
+                slot.job.request,
+                format!(
+                    "{} tokens ({} blocks) in a pool of {} blocks, {} of them in use",
+                    slot.len,
+                    slot.len.div_ceil(self.config.block_size),
+                    self.pool.capacity(),
+                    self.pool.active()
+                ),
+            ));
+            self.forget_gaps(id);
+            self.waiting.retain(|other| *other != id);
+            self.finish(id, Ended::Failed);
+        }
+        self.blocked_head = None;
+        lost
+    }
+}

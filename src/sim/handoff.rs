@@ -1,0 +1,296 @@
+//! Hand-off from prefill to decode: hold, reserve, transfer, activate, release.
+//!
+//! The steps are actions in one queue, executed in order. An action on a worker that is in the middle of a pass waits
+//! for the end of that pass.
+
+use std::collections::{HashMap, VecDeque};
+
+use bevy::prelude::*;
+
+use crate::scenario::{EngineConfig, TransferTiming};
+use crate::time::{SimDuration, SimTime};
+
+use super::RunFacts;
+use super::clock::{Agenda, Due, VirtualClock};
+use super::engine::{Ended, EngineEvent, Job, Reservation};
+use super::request::{News, NewsItem, Prompts, Requests, Timeline};
+use super::worker::{Engine, Fleet};
+
+/// One step of a hand-off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Choose a decode worker and ask it for blocks.
+    Reserve(u32),
+    /// Send the KV; `missing` tokens are not at the destination yet.
+    StartTransfer {
+        /// Request.
+        request: u32,
+        /// Tokens in whole blocks that the destination lacks.
+        missing: u64,
+    },
+    /// The KV is there: let the decode worker have the request.
+    Activate(u32),
+    /// Let the prefill worker have its blocks back.
+    Release {
+        /// Request.
+        request: u32,
+        /// Prefill worker.
+        source: Entity,
+    },
+}
+
+/// Which time stamp of a hand-off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stamp {
+    /// Prefill over.
+    Held,
+    /// Blocks reserved.
+    Reserved,
+    /// Request at the decode worker.
+    Activated,
+    /// Prefill worker free of it.
+    Released,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Handoff {
+    source: Entity,
+    destination: Option<Entity>,
+    prompt: u32,
+    output: u32,
+    held_at: Option<SimTime>,
+    released: bool,
+}
+
+/// Hand-offs in progress.
+#[derive(Resource, Debug, Default)]
+pub struct Handoffs {
+    queue: VecDeque<Action>,
+    /// Reservations that found no active decode worker.
+    unplaced: VecDeque<Action>,
+    open: HashMap<u32, Handoff>,
+    stamps: Vec<(u32, Stamp, SimTime)>,
+    /// Records of requests that ended before their source was released.
+    ended: HashMap<u32, usize>,
+}
+
+impl Handoffs {
+    /// A request was given to prefill worker `source`.
+    pub fn begin(&mut self, request: u32, source: Entity, prompt: u32, output: u32) {
+        let handoff = Handoff { source, destination: None, prompt, output, held_at: None, released: false };
+        self.open.insert(request, handoff);
+    }
+
+    /// Requests whose prefill is over and whose decode has not begun.
+    pub fn in_transfer(&self) -> u32 {
+        self.open.values().filter(|h| h.held_at.is_some() && !h.released).count() as u32
+    }
+
+    /// A prefill worker finished `request` at `at`.
+    pub fn held(&mut self, request: u32, at: SimTime) {
+        if let Some(handoff) = self.open.get_mut(&request) {
+            handoff.held_at = Some(at);
+        }
+        self.stamps.push((request, Stamp::Held, at));
+        self.queue.push_back(Action::Reserve(request));
+    }
+
+    /// Blocks are reserved at `at`.
+    pub fn reserved(&mut self, reservation: Option<Reservation>, at: SimTime) {
+        if let Some(Reservation { request, missing_tokens }) = reservation {
+            self.stamps.push((request, Stamp::Reserved, at));
+            self.queue.push_back(Action::StartTransfer { request, missing: missing_tokens });
+        }
+    }
+
+    /// Actions that waited for the end of a pass.
+    pub fn resume(&mut self, actions: impl Iterator<Item = Action>) {
+        self.queue.extend(actions);
+    }
+
+    /// The transfer of `request` is over.
+    pub fn arrived(&mut self, request: u32) {
+        self.queue.push_back(Action::Activate(request));
+    }
+
+    /// A worker became active: reservations that found none are tried again.
+    pub fn retry_unplaced(&mut self) {
+        self.queue.append(&mut self.unplaced);
+    }
+
+    /// The request ended; `record` is the index of its record.
+    pub fn end(&mut self, request: u32, record: usize) {
+        if self.open.get(&request).is_some_and(|h| h.held_at.is_some() && !h.released) {
+            self.ended.insert(request, record);
+        }
+        self.open.remove(&request);
+    }
+
+    /// Drops everything, after a dead end.
+    pub fn clear(&mut self) {
+        self.queue.clear();
+        self.unplaced.clear();
+        self.open.clear();
+        self.stamps.clear();
+        self.ended.clear();
+    }
+}
+
+/// How long a transfer takes with the prefill engine's settings.
+fn transfer_time(source: &EngineConfig, prompt: u32, missing: u64) -> SimDuration {
+    let (Some(bytes), Some(bandwidth)) = (source.kv_bytes_per_token, source.kv_transfer_bandwidth) else {
+        return SimDuration::ZERO;
+    };
+    if bandwidth <= 0.0 {
+        return SimDuration::ZERO;
+    }
+    let tokens = match source.kv_transfer_timing {
+        TransferTiming::FullPrompt => u64::from(prompt),
+        TransferTiming::DestinationMissing => missing,
+    };
+    let ms = tokens as f64 * bytes as f64 / (bandwidth * 1e9) * 1000.0;
+    // Slower than the clock can tell means never.
+    SimDuration::from_ms(ms).unwrap_or(SimDuration::from_nanos(u64::MAX))
+}
+
+/// Executes the queue until it is empty, actions entered meanwhile included.
+pub fn run_handoffs(
+    facts: Res<RunFacts>,
+    prompts: Res<Prompts>,
+    mut requests: ResMut<Requests>,
+    mut clock: ResMut<VirtualClock>,
+    mut agenda: ResMut<Agenda>,
+    mut handoffs: ResMut<Handoffs>,
+    mut fleet: ResMut<Fleet>,
+    mut news: ResMut<News>,
+    mut engines: Query<&mut Engine>,
+    mut timelines: Query<&mut Timeline>,
+) {
+    if !facts.disaggregated {
+        return;
+    }
+    let now = clock.now;
+    while let Some(action) = handoffs.queue.pop_front() {
+        match action {
+            Action::Reserve(request) => {
+                let Some(handoff) = handoffs.open.get(&request).copied() else { continue };
+                let Some(pool) = fleet.output_pool() else { continue };
+                let blocks = handoff.prompt.div_ceil(pool.config.block_size);
+                if blocks > pool.config.num_gpu_blocks {
+                    let event = EngineEvent::Ended {
+                        request,
+                        how: Ended::Failed,
+                        tokens: 0,
+                        first: None,
+                        second: None,
+                        last: None,
+                    };
+                    news.0.push(NewsItem { at: now, role: pool.role, event });
+                    // The reference places the request before it finds that it cannot fit.
+                    if let Some(member) = pool.next_round_robin() {
+                        stamp_worker(&requests, &mut timelines, request, member.id);
+                    }
+                    handoffs.queue.push_back(Action::Release { request, source: handoff.source });
+                    clock.changed = true;
+                    continue;
+                }
+                let Some(member) = pool.next_round_robin() else {
+                    handoffs.unplaced.push_back(action);
+                    continue;
+                };
+                let Ok(mut engine) = engines.get_mut(member.entity) else { continue };
+                let corrected = facts.semantics.handoff_after_first_token;
+                let job = Job {
+                    request,
+                    prompt: handoff.prompt,
+                    output: handoff.output,
+                    generated: u32::from(corrected),
+                    last_token: handoff.held_at.filter(|_| corrected),
+                    hold: false,
+                };
+                stamp_worker(&requests, &mut timelines, request, member.id);
+                if let Some(open) = handoffs.open.get_mut(&request) {
+                    open.destination = Some(member.entity);
+                }
+                let idle = engine.busy_until.is_none();
+                let reservation = engine.ranks[0].expect_transfer(job, &prompts.0, idle);
+                handoffs.reserved(reservation, now);
+            }
+            Action::StartTransfer { request, missing } => {
+                let Some(handoff) = handoffs.open.get(&request) else { continue };
+                let Some(pool) = fleet.entry_pool() else { continue };
+                let delay = transfer_time(&pool.config, handoff.prompt, missing);
+                if delay.is_zero() {
+                    handoffs.queue.push_back(Action::Activate(request));
+                } else {
+                    agenda.enter(now + delay, Due::Transfer(request));
+                }
+            }
+            Action::Activate(request) => {
+                let Some(handoff) = handoffs.open.get(&request).copied() else { continue };
+                let Some(Ok(mut engine)) = handoff.destination.map(|e| engines.get_mut(e)) else { continue };
+                if engine.busy_until.is_some() {
+                    engine.deferred.push(action);
+                    continue;
+                }
+                let reservation = engine.ranks[0].activate(request);
+                handoffs.stamps.push((request, Stamp::Activated, now));
+                handoffs.queue.push_back(Action::Release { request, source: handoff.source });
+                handoffs.reserved(reservation, now);
+            }
+            Action::Release { request, source } => {
+                let Ok(mut engine) = engines.get_mut(source) else { continue };
+                if engine.busy_until.is_some() {
+                    engine.deferred.push(action);
+                    continue;
+                }
+                let reservation = engine.ranks[0].release_source(request);
+                if let Some(open) = handoffs.open.get_mut(&request) {
+                    open.released = true;
+                }
+                handoffs.stamps.push((request, Stamp::Released, now));
+                handoffs.reserved(reservation, now);
+            }
+        }
+        clock.changed = true;
+    }
+    let corrected = facts.semantics.handoff_after_first_token;
+    for (request, stamp, at) in std::mem::take(&mut handoffs.stamps) {
+        if let Some(index) = handoffs.ended.get(&request).copied() {
+            if stamp == Stamp::Released {
+                handoffs.ended.remove(&request);
+            }
+            if let Some(record) = requests.records.get_mut(index) {
+                apply_stamp(record, stamp, at);
+            }
+            continue;
+        }
+        let entity = requests.entities.get(request as usize).copied().flatten();
+        let Some(Ok(mut timeline)) = entity.map(|e| timelines.get_mut(e)) else { continue };
+        apply_stamp(&mut timeline.0, stamp, at);
+        if stamp == Stamp::Held && corrected && timeline.0.requested_output_tokens > 0 {
+            timeline.0.first_token = Some(at);
+            timeline.0.last_token = Some(at);
+            timeline.0.output_tokens = 1;
+        }
+    }
+}
+
+fn stamp_worker(requests: &Requests, timelines: &mut Query<&mut Timeline>, request: u32, id: u32) {
+    let entity = requests.entities.get(request as usize).copied().flatten();
+    if let Some(Ok(mut timeline)) = entity.map(|e| timelines.get_mut(e)) {
+        timeline.0.decode_worker = Some(id);
+    }
+}
+
+fn apply_stamp(record: &mut super::metrics::RequestRecord, stamp: Stamp, at: SimTime) {
+    if let Some(stamps) = &mut record.handoff {
+        let field = match stamp {
+            Stamp::Held => &mut stamps.source_held,
+            Stamp::Reserved => &mut stamps.destination_reserved,
+            Stamp::Activated => &mut stamps.destination_activated,
+            Stamp::Released => &mut stamps.source_released,
+        };
+        *field = Some(at);
+    }
+}

@@ -1,0 +1,7 @@
+//! KV blocks: which prompts share them, which are resident, who owns them, which goes next.
+
+mod pool;
+mod prompts;
+
+pub use pool::{Held, Hit, Home, KvPool};
+pub use prompts::{PromptIndex, Segment};

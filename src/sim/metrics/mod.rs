@@ -1,0 +1,9 @@
+//! Measurements: per-request timelines, gap distributions, worker-seconds, snapshots.
+
+mod outcome;
+mod sketch;
+
+pub use outcome::{
+    FinalStatus, HandoffRecord, Outcome, RequestRecord, ScalingEvent, Snapshot, WorkerSnapshot, WorkerState,
+};
+pub use sketch::{Distribution, key_of};

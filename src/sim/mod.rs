@@ -1,0 +1,161 @@
+//! The simulation: one Bevy world, one schedule.
+//!
+//! Requests and workers are entities. [`SimStep`] runs once per *round at an instant*; rounds repeat until nothing
+//! changes, then [`Simulation`] moves the clock to the next instant. Between instants workers *run on*: passes that
+//! concern nobody else are advanced in bulk, which is where nearly all simulated work happens.
+//!
+//! | plugin | fills | does |
+//! |---|---|---|
+//! | [`ArrivalsPlugin`] | `Arrivals`, `Routing` | requests that are due become entities and get a worker |
+//! | [`EnginesPlugin`] | `Completions`, `Engines` | forward passes end and start |
+//! | [`HandoffPlugin`] | `Lifecycle`, `Handoff` | prefill to decode: hold, reserve, transfer, activate, release |
+//! | [`ScalingPlugin`] | `Lifecycle`, `Scaling` | workers start, drain and disappear |
+
+pub mod arrivals;
+pub mod clock;
+pub mod engine;
+pub mod handoff;
+pub mod kv;
+pub mod metrics;
+pub mod passes;
+pub mod request;
+pub mod routing;
+pub mod scaling;
+mod simulation;
+pub mod worker;
+
+use bevy::app::{App, Plugin};
+use bevy::ecs::schedule::{LogLevel, ScheduleBuildSettings, ScheduleLabel, SingleThreadedExecutor};
+use bevy::prelude::*;
+
+use crate::scenario::Semantics;
+
+pub use request::Prompts;
+pub use simulation::{SimError, Simulation};
+
+/// One round at one instant.
+#[derive(ScheduleLabel, Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SimStep;
+
+/// Workers run on to the next border.
+#[derive(ScheduleLabel, Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RunOn;
+
+/// The stages of a round, in order.
+#[derive(SystemSet, Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SimSet {
+    /// Passes that end now: tokens, ends of requests, sessions wake, actions that waited resume.
+    Completions,
+    /// Workers that become ready; transfers that arrive.
+    Lifecycle,
+    /// Requests due now become entities.
+    Arrivals,
+    /// Every new request gets a worker.
+    Routing,
+    /// Hold, reserve, transfer, activate, release.
+    Handoff,
+    /// Idle workers with work form their next pass.
+    Engines,
+    /// Drained workers go; the scaling script is consulted on the settled instant.
+    Scaling,
+}
+
+/// What the systems must know about the run; never changes.
+#[derive(Resource, Debug, Clone)]
+pub struct RunFacts {
+    /// Switches.
+    pub semantics: Semantics,
+    /// Whether there are prefill and decode pools.
+    pub disaggregated: bool,
+    /// Whether the reference would use its single-worker loop (differs in session fields and the time cap).
+    pub single_worker: bool,
+    /// Whether workers never concern each other: open-loop independent requests under round robin, fixed fleet.
+    pub independent: bool,
+    /// Whether requests carry planned outputs, which prefill workers then produce in full.
+    pub planned_outputs: bool,
+}
+
+/// Requests arrive and are placed.
+#[derive(Debug, Default)]
+pub struct ArrivalsPlugin;
+
+impl Plugin for ArrivalsPlugin {
+    fn build(&self, app: &mut App) {
+        app.init_resource::<arrivals::Unrouted>()
+            .add_systems(SimStep, arrivals::release_arrivals.in_set(SimSet::Arrivals))
+            .add_systems(SimStep, routing::route_requests.in_set(SimSet::Routing));
+    }
+}
+
+/// Forward passes.
+#[derive(Debug, Default)]
+pub struct EnginesPlugin;
+
+impl Plugin for EnginesPlugin {
+    fn build(&self, app: &mut App) {
+        app.init_resource::<request::News>()
+            .init_resource::<request::Requests>()
+            .add_systems(SimStep, (passes::complete_passes, request::apply_news).chain().in_set(SimSet::Completions))
+            .add_systems(SimStep, passes::start_passes.in_set(SimSet::Engines))
+            .add_systems(RunOn, (passes::run_on, request::apply_news).chain());
+    }
+}
+
+/// Prefill to decode.
+#[derive(Debug, Default)]
+pub struct HandoffPlugin;
+
+impl Plugin for HandoffPlugin {
+    fn build(&self, app: &mut App) {
+        app.init_resource::<handoff::Handoffs>()
+            .add_systems(
+                SimStep,
+                scaling::complete_transfers.after(scaling::activate_ready_workers).in_set(SimSet::Lifecycle),
+            )
+            .add_systems(SimStep, handoff::run_handoffs.in_set(SimSet::Handoff));
+    }
+}
+
+/// Workers come and go.
+#[derive(Debug, Default)]
+pub struct ScalingPlugin;
+
+impl Plugin for ScalingPlugin {
+    fn build(&self, app: &mut App) {
+        app.init_resource::<scaling::Scaling>()
+            .add_systems(SimStep, scaling::activate_ready_workers.in_set(SimSet::Lifecycle))
+            .add_systems(
+                SimStep,
+                (scaling::remove_drained_workers, scaling::run_scaling_tick).chain().in_set(SimSet::Scaling),
+            );
+    }
+}
+
+/// The schedules and every plugin of the simulation.
+#[derive(Debug, Default)]
+pub struct SimPlugin;
+
+impl Plugin for SimPlugin {
+    fn build(&self, app: &mut App) {
+        use SimSet::{Arrivals, Completions, Engines, Handoff, Lifecycle, Routing, Scaling};
+        app.init_resource::<clock::VirtualClock>()
+            .init_resource::<clock::Agenda>()
+            .init_schedule(SimStep)
+            .init_schedule(RunOn);
+        for label in [SimStep.intern(), RunOn.intern()] {
+            app.edit_schedule(label, |schedule| {
+                schedule.set_executor(SingleThreadedExecutor::new());
+                // The order of systems decides results: leaving it open is an error, not a warning.
+                schedule.set_build_settings(ScheduleBuildSettings {
+                    ambiguity_detection: LogLevel::Error,
+                    ..ScheduleBuildSettings::default()
+                });
+            });
+        }
+        app.configure_sets(
+            SimStep,
+            (Completions, Lifecycle, Arrivals, Routing, Handoff, Engines, Scaling).chain(),
+        )
+        .add_plugins((ArrivalsPlugin, EnginesPlugin, HandoffPlugin, ScalingPlugin));
+    }
+}

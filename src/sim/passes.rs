@@ -1,0 +1,259 @@
+//! Workers and their forward passes: completing those that end, starting the next, running on where nobody is concerned.
+
+use bevy::prelude::*;
+
+use crate::scenario::Role;
+use crate::time::{SimDuration, SimTime};
+
+use super::RunFacts;
+use super::arrivals::Arrivals;
+use super::clock::{Agenda, Due, VirtualClock};
+use super::engine::EngineEvent;
+use super::handoff::Handoffs;
+use super::request::{News, NewsItem, Prompts};
+use super::worker::{Engine, Fleet, Worker};
+
+/// A pass ended at `at`: the worker is idle, waiting actions resume, what happened is published.
+fn complete_pass(worker: Worker, engine: &mut Engine, at: SimTime, handoffs: &mut Handoffs, news: &mut News) {
+    engine.busy_until = None;
+    for rank in &mut engine.ranks {
+        let reservation = if worker.role == Role::Decode { rank.try_reservation() } else { None };
+        handoffs.resume(engine.deferred.drain(..));
+        for event in rank.drain_events() {
+            if let EngineEvent::Held { request } = event {
+                handoffs.held(request, at);
+            }
+            news.0.push(NewsItem { at, role: worker.role, event });
+        }
+        handoffs.reserved(reservation, at);
+    }
+}
+
+/// Forms a pass on every rank with work and emits it when the slowest rank is done. Returns that instant, and whether
+/// the pass did anything.
+fn run_pass(engine: &mut Engine, now: SimTime) -> (SimTime, bool) {
+    if let [rank] = engine.ranks.as_mut_slice() {
+        let formed = rank.form(now);
+        rank.emit(&formed, formed.end);
+        return (formed.end, formed.worked);
+    }
+    let formed: Vec<_> = engine.ranks.iter_mut().map(|r| r.has_work().then(|| r.form(now))).collect();
+    let end = formed.iter().flatten().map(|f| f.end).max().unwrap_or(now);
+    for (rank, formed) in engine.ranks.iter_mut().zip(&formed) {
+        if let Some(formed) = formed {
+            rank.emit(formed, end);
+        }
+    }
+    (end, formed.iter().flatten().any(|f| f.worked))
+}
+
+/// Completes the passes that end now, in the order in which they began.
+pub fn complete_passes(
+    mut clock: ResMut<VirtualClock>,
+    mut agenda: ResMut<Agenda>,
+    mut handoffs: ResMut<Handoffs>,
+    mut news: ResMut<News>,
+    mut engines: Query<(&Worker, &mut Engine)>,
+) {
+    while let Some(due) = agenda.take_if(clock.now, |due| matches!(due, Due::PassEnd(_))) {
+        let Due::PassEnd(entity) = due else { continue };
+        let Ok((worker, mut engine)) = engines.get_mut(entity) else { continue };
+        complete_pass(*worker, &mut engine, clock.now, &mut handoffs, &mut news);
+        clock.changed = true;
+    }
+}
+
+/// Starts passes on idle workers that have work, by ascending number, prefill pool first. A pass that takes no time is
+/// completed at once and the same worker goes on.
+pub fn start_passes(
+    facts: Res<RunFacts>,
+    fleet: Res<Fleet>,
+    mut clock: ResMut<VirtualClock>,
+    mut agenda: ResMut<Agenda>,
+    mut handoffs: ResMut<Handoffs>,
+    mut news: ResMut<News>,
+    mut engines: Query<(&Worker, &mut Engine)>,
+) {
+    if facts.independent {
+        return;
+    }
+    let now = clock.now;
+    for member in fleet.pools.iter().flat_map(|pool| &pool.members) {
+        let Ok((worker, engine)) = engines.get_mut(member.entity) else { continue };
+        let engine = engine.into_inner();
+        while engine.busy_until.is_none() && engine.has_work() {
+            if let [rank] = engine.ranks.as_mut_slice()
+                && worker.role == Role::Prefill
+            {
+                rank.run_on(now, now);
+            }
+            let (end, worked) = run_pass(engine, now);
+            if end > now {
+                engine.busy_until = Some(end);
+                agenda.enter(end, Due::PassEnd(member.entity));
+            } else if worked {
+                complete_pass(*worker, engine, now, &mut handoffs, &mut news);
+            } else {
+                break;
+            }
+            clock.changed = true;
+        }
+    }
+}
+
+/// Lets workers whose passes concern nobody else run on: with a flat list of arrivals under round robin, each through
+/// everything it was given; otherwise the worker whose pass ends next, until something crosses a border.
+pub fn run_on(
+    facts: Res<RunFacts>,
+    prompts: Res<Prompts>,
+    arrivals: Res<Arrivals>,
+    mut clock: ResMut<VirtualClock>,
+    mut agenda: ResMut<Agenda>,
+    mut news: ResMut<News>,
+    mut engines: Query<(Entity, &Worker, &mut Engine)>,
+) {
+    let mut until = clock.limit.saturating_add(SimDuration::from_nanos(1));
+    if let Some(next) = arrivals.next_time() {
+        until = until.min(next);
+    }
+    if facts.independent {
+        for (_, worker, engine) in &mut engines {
+            let last = run_alone(*worker, engine.into_inner(), &prompts, until, &mut news);
+            clock.last_event = clock.last_event.max(last);
+        }
+        return;
+    }
+    while let Some((at, Due::PassEnd(entity))) = agenda.peek() {
+        if at >= until {
+            return;
+        }
+        let Ok((_, worker, engine)) = engines.get_mut(entity) else { return };
+        let engine = engine.into_inner();
+        if !is_private(engine) {
+            return;
+        }
+        let Some(entry) = agenda.take() else { return };
+        let border = agenda.peek().map_or(until, |(next, _)| until.min(next));
+        if border <= at {
+            // Something else happens at this instant: a round takes everything in order.
+            agenda.put_back(entry);
+            return;
+        }
+        clock.last_event = clock.last_event.max(at);
+        engine.busy_until = None;
+        let (end, idle) = run_privately(*worker, engine, at, border, &mut news);
+        if !idle {
+            engine.busy_until = Some(end);
+            agenda.enter(end, Due::PassEnd(entity));
+        }
+    }
+}
+
+/// Whether the end of the worker's pass concerns nobody else.
+fn is_private(engine: &Engine) -> bool {
+    match engine.ranks.as_slice() {
+        [rank] => engine.deferred.is_empty() && !rank.has_news() && !rank.wants_reservation(),
+        _ => false,
+    }
+}
+
+/// Runs passes from `now` on while they concern nobody and start before `border`. Returns the end of the last one and
+/// whether the worker has nothing more to do then.
+fn run_privately(
+    worker: Worker,
+    engine: &mut Engine,
+    now: SimTime,
+    border: SimTime,
+    news: &mut News,
+) -> (SimTime, bool) {
+    let Some(rank) = engine.ranks.first_mut() else { return (now, true) };
+    let mut at = now;
+    loop {
+        for event in rank.drain_events() {
+            news.0.push(NewsItem { at, role: worker.role, event });
+        }
+        let steady_end = rank.run_on(at, border);
+        if steady_end > at {
+            at = steady_end;
+            if at >= border {
+                return (at, false);
+            }
+        }
+        if !rank.has_work() {
+            return (at, true);
+        }
+        let formed = rank.form(at);
+        rank.emit(&formed, formed.end);
+        if formed.end == at && !formed.worked {
+            return (at, true);
+        }
+        let private = formed.end > at && !rank.has_news() && !rank.wants_reservation();
+        at = formed.end;
+        if !private || at >= border {
+            return (at, false);
+        }
+    }
+}
+
+/// Runs a worker that nobody else is concerned with through its inbox, passes starting before `until`. Returns the last
+/// instant at which something happened.
+fn run_alone(worker: Worker, engine: &mut Engine, prompts: &Prompts, until: SimTime, news: &mut News) -> SimTime {
+    let mut last = SimTime::ZERO;
+    let mut now = SimTime::ZERO;
+    loop {
+        if let Some(end) = engine.busy_until {
+            if end >= until {
+                return last;
+            }
+            now = end;
+            last = last.max(end);
+            engine.busy_until = None;
+            for rank in &mut engine.ranks {
+                for event in rank.drain_events() {
+                    news.0.push(NewsItem { at: end, role: worker.role, event });
+                }
+            }
+        }
+        if !engine.has_work() {
+            match engine.inbox.front() {
+                Some((at, _, _)) => now = now.max(*at),
+                None => return last,
+            }
+            if now >= until {
+                return last;
+            }
+        }
+        submit_due(engine, prompts, now);
+        if let [rank] = engine.ranks.as_mut_slice() {
+            let border = engine.inbox.front().map_or(until, |(at, _, _)| until.min(*at));
+            let end = rank.run_on(now, border);
+            if end > now {
+                engine.busy_until = Some(end);
+                continue;
+            }
+        }
+        let (end, worked) = run_pass(engine, now);
+        if end > now || worked {
+            engine.busy_until = Some(end);
+            continue;
+        }
+        // Stuck: only another arrival could change anything.
+        match engine.inbox.front() {
+            Some((at, _, _)) if *at < until => {
+                now = *at;
+                submit_due(engine, prompts, now);
+            }
+            _ => return last,
+        }
+    }
+}
+
+fn submit_due(engine: &mut Engine, prompts: &Prompts, now: SimTime) {
+    while let Some((at, rank, job)) = engine.inbox.front().copied() {
+        if at > now {
+            break;
+        }
+        engine.inbox.pop_front();
+        engine.ranks[rank as usize].submit(job, &prompts.0);
+    }
+}

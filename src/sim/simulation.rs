@@ -1,0 +1,426 @@
+//! Driving the simulation: instants, rounds, ends and dead ends.
+
+use bevy::app::App;
+use bevy::ecs::schedule::{Schedule, Schedules};
+use bevy::ecs::world::World;
+
+use crate::scenario::{EngineConfig, Role, Run, Topology};
+use crate::time::SimTime;
+use crate::workload::Workload;
+
+use super::arrivals::{Arrivals, Unrouted};
+use super::clock::{Agenda, Due, VirtualClock};
+use super::engine::{Ended, EngineEvent, GapCounts, Scheduler};
+use super::handoff::Handoffs;
+use super::kv::PromptIndex;
+use super::metrics::{FinalStatus, Outcome, Snapshot, WorkerSnapshot, WorkerState};
+use super::request::{News, NewsItem, Requests, Timeline, add_tokens};
+use super::scaling::{Scaling, provision};
+use super::worker::{Engine, Fleet, Lifecycle, Pool, Worker};
+use super::{Prompts, RunFacts, RunOn, SimPlugin, SimStep};
+
+/// Why a simulation cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SimError {
+    /// The schedules could not be built; a defect of the program.
+    #[error("the simulation schedule cannot be built: {0}")]
+    Schedule(String),
+    /// More ranks than can be numbered.
+    #[error("{workers} workers with {ranks} ranks each are more schedulers than can be numbered; use fewer")]
+    TooManyRanks {
+        /// Workers asked for.
+        workers: u32,
+        /// Ranks of each.
+        ranks: u32,
+    },
+}
+
+/// A run in progress. The same scenario gives the same result however it is advanced.
+pub struct Simulation {
+    world: World,
+    step: Schedule,
+    run_on: Schedule,
+    cap: SimTime,
+    single_worker: bool,
+    provisioned_until: SimTime,
+    dead_ends: Vec<String>,
+}
+
+impl std::fmt::Debug for Simulation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Simulation").field("now", &self.now()).finish_non_exhaustive()
+    }
+}
+
+/// Most dead-end explanations kept; the rest are counted.
+const EXPLAINED: usize = 20;
+
+impl Simulation {
+    /// Sets up a run.
+    ///
+    /// # Errors
+    /// When the fleet is larger than can be numbered.
+    pub fn new(run: &Run, mut workload: Workload) -> Result<Self, SimError> {
+        let (pools, disaggregated): (Vec<(u32, &EngineConfig)>, bool) = match &run.topology {
+            Topology::Aggregated { workers, engine } => (vec![(*workers, engine)], false),
+            Topology::Disaggregated { prefill_workers, decode_workers, prefill, decode } => {
+                (vec![(*prefill_workers, prefill), (*decode_workers, decode)], true)
+            }
+        };
+        for (workers, engine) in &pools {
+            if workers.checked_mul(engine.dp_size).is_none() {
+                return Err(SimError::TooManyRanks { workers: *workers, ranks: engine.dp_size });
+            }
+        }
+        let fixed_fleet = run.scaling.is_none();
+        let prompts = Prompts(PromptIndex::new(&mut workload, pools.first().map_or(1, |(_, e)| e.block_size)));
+        let planned_outputs = workload.planned_outputs;
+        let arrivals = Arrivals::new(workload);
+        let facts = RunFacts {
+            semantics: run.semantics,
+            disaggregated,
+            single_worker: !disaggregated && fixed_fleet && pools.iter().all(|(n, e)| *n == 1 && e.dp_size == 1),
+            independent: !disaggregated && fixed_fleet && arrivals.is_flat(),
+            planned_outputs,
+        };
+
+        let mut app = App::empty();
+        app.add_plugins(SimPlugin);
+        let mut world = std::mem::take(app.world_mut());
+        let mut fleet = Fleet { pools: Vec::new(), retired: Vec::new() };
+        for (workers, engine) in pools {
+            let mut pool = Pool::new(engine);
+            for _ in 0..workers {
+                let id = pool.next_id;
+                let bundle = pool.build(WorkerState::Active, facts.semantics, &prompts.0);
+                let entity = world.spawn(bundle).id();
+                pool.list(id, entity, WorkerState::Active);
+            }
+            fleet.pools.push(pool);
+        }
+        if let Some(script) = &run.scaling {
+            world.resource_mut::<Agenda>().enter(script.first_tick, Due::ScalingTick);
+            world.resource_mut::<Scaling>().script = Some(script.clone());
+        }
+        let single_worker = facts.single_worker;
+        world.insert_resource(facts);
+        world.insert_resource(fleet);
+        world.insert_resource(prompts);
+        world.insert_resource(arrivals);
+
+        let mut schedules = world.resource_mut::<Schedules>();
+        let (step, run_on) = (schedules.remove(SimStep), schedules.remove(RunOn));
+        let (Some(mut step), Some(mut run_on)) = (step, run_on) else {
+            return Err(SimError::Schedule("not registered".into()));
+        };
+        for schedule in [&mut step, &mut run_on] {
+            if let Err(error) = schedule.initialize(&mut world) {
+                return Err(SimError::Schedule(error.to_string(schedule.graph(), &world)));
+            }
+        }
+        Ok(Self {
+            world,
+            step,
+            run_on,
+            cap: run.max_sim_time.unwrap_or(SimTime::MAX),
+            single_worker,
+            provisioned_until: SimTime::ZERO,
+            dead_ends: Vec::new(),
+        })
+    }
+
+    /// The instant reached.
+    pub fn now(&self) -> SimTime {
+        self.world.resource::<VirtualClock>().now
+    }
+
+    /// Requests that ended, and requests in all.
+    pub fn progress(&self) -> (u32, u32) {
+        (self.world.resource::<Requests>().records.len() as u32, self.world.resource::<Arrivals>().total() as u32)
+    }
+
+    /// When something happens next; `None` when the run is over.
+    pub fn next_event(&self) -> Option<SimTime> {
+        let next = if self.world.resource::<RunFacts>().independent {
+            let fleet = self.world.resource::<Fleet>();
+            let ends = fleet.pools.iter().flat_map(|p| &p.members).filter_map(|member| {
+                let engine = self.world.get::<Engine>(member.entity)?;
+                engine.busy_until.or_else(|| engine.inbox.front().map(|(at, _, _)| *at))
+            });
+            let arrival = self.world.resource::<Arrivals>().next_time();
+            ends.chain(arrival).min().or_else(|| self.is_stuck().then(|| self.now()))
+        } else if self.is_over() {
+            None
+        } else {
+            self.next_instant().or_else(|| self.is_stuck().then(|| self.now()))
+        };
+        next.filter(|at| *at <= self.cap)
+    }
+
+    fn is_stuck(&self) -> bool {
+        self.world.resource::<Requests>().in_flight() > 0
+    }
+
+    fn next_instant(&self) -> Option<SimTime> {
+        let due = self.world.resource::<Agenda>().peek().map(|(at, _)| at);
+        let arrival = self.world.resource::<Arrivals>().next_time();
+        due.into_iter().chain(arrival).min()
+    }
+
+    fn is_over(&self) -> bool {
+        !self.world.resource::<Agenda>().has_work()
+            && self.world.resource::<Requests>().in_flight() == 0
+            && self.world.resource::<Arrivals>().is_drained()
+    }
+
+    /// Whether requests are in flight and nothing that could still happen moves them.
+    fn is_dead_end(&self) -> bool {
+        let agenda = self.world.resource::<Agenda>();
+        if agenda.has_work() || self.world.resource::<Arrivals>().next_time().is_some() || !self.is_stuck() {
+            return false;
+        }
+        match agenda.peek() {
+            None => true,
+            // A later step of the script may still bring workers.
+            Some((at, Due::ScalingTick)) => {
+                let script = &self.world.resource::<Scaling>().script;
+                script.as_ref().is_none_or(|s| s.steps.iter().all(|step| step.from < at))
+            }
+            Some(_) => false,
+        }
+    }
+
+    /// Runs to the end, or to the time cap.
+    pub fn run_to_end(&mut self) {
+        self.run_until(SimTime::MAX);
+    }
+
+    /// Processes everything up to and including `limit`.
+    pub fn run_until(&mut self, limit: SimTime) {
+        let limit = limit.min(self.cap);
+        self.world.resource_mut::<VirtualClock>().limit = limit;
+        if self.world.resource::<RunFacts>().independent {
+            self.run_independent(limit);
+        } else {
+            self.run_coupled(limit);
+        }
+    }
+
+    fn run_independent(&mut self, limit: SimTime) {
+        loop {
+            self.step.run(&mut self.world);
+            self.run_on.run(&mut self.world);
+            if self.world.resource::<Arrivals>().next_time().is_none_or(|next| next > limit) {
+                break;
+            }
+        }
+        let over = self.world.resource::<Arrivals>().next_time().is_none() && !self.any_engine(|e| e.busy_until.is_some());
+        if over && self.is_stuck() {
+            let at = self.world.resource::<VirtualClock>().last_event;
+            self.world.resource_mut::<VirtualClock>().now = at;
+            self.fail_everything(at);
+        } else if limit < SimTime::MAX {
+            self.world.resource_mut::<VirtualClock>().now = limit;
+        }
+    }
+
+    fn any_engine(&self, test: impl Fn(&Engine) -> bool) -> bool {
+        let members = self.world.resource::<Fleet>().pools.iter().flat_map(|p| &p.members);
+        members.filter_map(|m| self.world.get::<Engine>(m.entity)).any(test)
+    }
+
+    fn run_coupled(&mut self, limit: SimTime) {
+        loop {
+            self.run_on.run(&mut self.world);
+            if self.is_over() {
+                break;
+            }
+            if self.is_dead_end() {
+                let at = self.now();
+                self.fail_everything(at);
+                continue;
+            }
+            let Some(next) = self.next_instant().filter(|next| *next <= limit) else { break };
+            self.provision_to(next);
+            let mut clock = self.world.resource_mut::<VirtualClock>();
+            clock.now = next;
+            clock.last_event = clock.last_event.max(next);
+            loop {
+                self.world.resource_mut::<VirtualClock>().changed = false;
+                self.step.run(&mut self.world);
+                if !self.world.resource::<VirtualClock>().changed {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn provision_to(&mut self, to: SimTime) {
+        let from = self.provisioned_until;
+        provision(&mut self.world.resource_mut::<Fleet>(), from, to);
+        self.provisioned_until = self.provisioned_until.max(to);
+    }
+
+    fn for_each_engine(&mut self, mut visit: impl FnMut(Worker, &mut Engine)) {
+        let entities: Vec<_> =
+            self.world.resource::<Fleet>().pools.iter().flat_map(|p| &p.members).map(|m| m.entity).collect();
+        for entity in entities {
+            let Some(worker) = self.world.get::<Worker>(entity).copied() else { continue };
+            let Some(mut engine) = self.world.get_mut::<Engine>(entity) else { continue };
+            visit(worker, &mut engine);
+        }
+    }
+
+    /// A dead end: nothing that can still happen lets these requests proceed. They fail, the run goes on.
+    fn fail_everything(&mut self, at: SimTime) {
+        let mut lost = Vec::new();
+        let mut news = Vec::new();
+        self.for_each_engine(|worker, engine| {
+            for rank in &mut engine.ranks {
+                for (request, state) in rank.fail_all() {
+                    lost.push((request, format!("request {request} at {:?} worker {}: {state}", worker.role, worker.id)));
+                }
+                rank.cancel_transfers();
+                news.extend(rank.drain_events().map(|event| NewsItem { at, role: worker.role, event }));
+            }
+            engine.deferred.clear();
+        });
+        self.world.resource_mut::<Handoffs>().clear();
+        self.world.resource_mut::<Unrouted>().0.clear();
+        // Requests that no scheduler holds: between the pools, or without a worker.
+        let known: std::collections::BTreeSet<u32> = lost.iter().map(|(request, _)| *request).collect();
+        let open: Vec<u32> = (0..)
+            .zip(&self.world.resource::<Requests>().entities)
+            .filter(|(request, entity)| entity.is_some() && !known.contains(request))
+            .map(|(request, _)| request)
+            .collect();
+        for request in open {
+            lost.push((request, format!("request {request}: in hand-off, its decode worker has no room for it")));
+            let how = Ended::Failed;
+            let event = EngineEvent::Ended { request, how, tokens: 0, first: None, second: None, last: None };
+            news.push(NewsItem { at, role: Role::Decode, event });
+        }
+        lost.sort_unstable();
+        let more = lost.len().saturating_sub(EXPLAINED);
+        self.dead_ends.extend(lost.into_iter().take(EXPLAINED).map(|(_, text)| format!("dead end at {at}: {text}")));
+        if more > 0 {
+            self.dead_ends.push(format!("dead end at {at}: and {more} more requests"));
+        }
+        self.world.resource_mut::<News>().0.extend(news);
+        self.run_on.run(&mut self.world);
+    }
+
+    /// The fleet at this instant.
+    pub fn snapshot(&mut self) -> Snapshot {
+        let at = self.now();
+        let mut workers = Vec::new();
+        let entities: Vec<_> =
+            self.world.resource::<Fleet>().pools.iter().flat_map(|p| &p.members).map(|m| m.entity).collect();
+        let mut output_tokens = 0;
+        for entity in entities {
+            let Ok((worker, state, engine)) = self.world.query::<(&Worker, &Lifecycle, &Engine)>().get(&self.world, entity)
+            else {
+                continue;
+            };
+            let sum = |f: &dyn Fn(&Scheduler) -> u64| engine.ranks.iter().map(f).sum::<u64>();
+            output_tokens += sum(&|r| r.emitted());
+            workers.push(WorkerSnapshot {
+                id: worker.id,
+                role: worker.role,
+                state: state.0,
+                waiting: sum(&|r| u64::from(r.waiting())) as u32,
+                running: sum(&|r| u64::from(r.running())) as u32,
+                kv_active: sum(&|r| u64::from(r.pool().active())),
+                kv_cached: sum(&|r| u64::from(r.pool().cached())),
+                kv_free: sum(&|r| u64::from(r.pool().free())),
+                busy_until: engine.busy_until,
+            });
+        }
+        let requests = self.world.resource::<Requests>();
+        Snapshot {
+            at,
+            workers,
+            arrived: requests.arrived,
+            finished: requests.records.len() as u32,
+            in_handoff: self.world.resource::<Handoffs>().in_transfer(),
+            output_tokens,
+        }
+    }
+
+    /// The reference's single-worker loop looks at the time cap only between passes: the pass in progress completes.
+    fn finish_last_pass(&mut self) {
+        if !self.single_worker || self.cap == SimTime::MAX {
+            return;
+        }
+        let cap = self.cap;
+        let mut end = None;
+        self.for_each_engine(|_, engine| end = engine.busy_until.or(end));
+        let arrival = self.world.resource::<Arrivals>().next_time();
+        // An idle worker jumps to the next arrival before the cap is looked at.
+        let Some(to) = end.or(if self.is_stuck() { None } else { arrival }).filter(|to| *to > cap) else { return };
+        self.cap = to;
+        self.world.resource_mut::<VirtualClock>().limit = to;
+        self.for_each_engine(|_, engine| engine.frozen = true);
+        self.run_until(to);
+    }
+
+    /// Ends the run where it stands and hands out everything measured.
+    pub fn finish(mut self) -> Outcome {
+        self.finish_last_pass();
+        let last_event = self.world.resource::<VirtualClock>().last_event;
+        self.provision_to(last_event);
+        let (mut passes, mut preemptions) = (0, 0);
+        let mut removed = Vec::new();
+        let mut in_flight = Vec::new();
+        let retired = std::mem::take(&mut self.world.resource_mut::<Fleet>().retired);
+        let mut ranks: Vec<Scheduler> = retired;
+        self.for_each_engine(|_, engine| ranks.append(&mut engine.ranks));
+        for rank in &mut ranks {
+            passes += rank.passes();
+            preemptions += rank.preemptions();
+            removed.extend(rank.uncounted_gaps());
+            if rank.emits_to_clients() {
+                in_flight.extend(rank.tokens_in_flight());
+            }
+        }
+        let counts: Vec<_> = ranks.iter().map(Scheduler::gaps).collect();
+        let (itl, user_throughput) = GapCounts::distributions(&GapCounts::collect(&counts, &removed));
+        let mut requests = std::mem::take(&mut *self.world.resource_mut::<Requests>());
+        let mut records = std::mem::take(&mut requests.records);
+        let mut unfinished: std::collections::BTreeMap<u32, _> = self
+            .world
+            .query::<&Timeline>()
+            .iter(&self.world)
+            .map(|timeline| (timeline.0.request, timeline.0))
+            .collect();
+        for (request, tokens, first, second, last) in in_flight {
+            if let Some(record) = unfinished.get_mut(&request) {
+                add_tokens(record, tokens, first, second, last);
+            }
+        }
+        records.extend(unfinished.into_values());
+        records.sort_unstable_by_key(|r| (r.arrival, r.request));
+        let fleet = self.world.resource::<Fleet>();
+        let seconds = |role: Role| {
+            fleet.pools.iter().filter(|p| p.role == role).map(|p| p.provisioned as f64 / 1e9).sum::<f64>()
+        };
+        let decode_worker_seconds = if self.single_worker {
+            let completed = records.iter().filter(|r| r.status == FinalStatus::Completed && r.first_admit.is_some());
+            completed.filter_map(|r| r.terminal).max().unwrap_or_default().as_secs()
+        } else {
+            seconds(Role::Decode) + seconds(Role::Aggregated)
+        };
+        Outcome {
+            records,
+            itl,
+            user_throughput,
+            prefill_worker_seconds: seconds(Role::Prefill),
+            decode_worker_seconds,
+            end: last_event,
+            dead_ends: self.dead_ends,
+            scaling_events: std::mem::take(&mut self.world.resource_mut::<Scaling>().events),
+            passes,
+            preemptions,
+        }
+    }
+}

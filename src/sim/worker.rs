@@ -1,0 +1,158 @@
+//! Workers: their part, their life cycle, the pools they form.
+
+use std::collections::VecDeque;
+
+use bevy::prelude::*;
+
+use crate::perf::PassTimer;
+use crate::scenario::{EngineConfig, Role, Semantics};
+use crate::time::SimTime;
+
+use super::engine::{Job, Scheduler};
+use super::handoff::Action;
+use super::kv::PromptIndex;
+use super::metrics::WorkerState;
+
+/// A worker and its number, unique and ascending within its pool, never reused.
+#[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Worker {
+    /// Number within its pool.
+    pub id: u32,
+    /// Part it plays.
+    pub role: Role,
+}
+
+/// Where a worker is in its life.
+#[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifecycle(pub WorkerState);
+
+/// What computes: one scheduler per data-parallel rank, whose passes start and end together.
+#[derive(Component, Debug)]
+pub struct Engine {
+    /// Ranks in order.
+    pub ranks: Vec<Scheduler>,
+    /// End of the pass in progress.
+    pub busy_until: Option<SimTime>,
+    /// Routed to this worker, not there yet: arrival, rank, work.
+    pub inbox: VecDeque<(SimTime, u32, Job)>,
+    /// Hand-off actions that wait for the end of the pass.
+    pub deferred: Vec<Action>,
+    /// Rank that gets the next request.
+    pub next_rank: u32,
+    /// No pass starts any more: the time cap is behind.
+    pub frozen: bool,
+}
+
+impl Engine {
+    /// Whether any rank has requests to work on.
+    pub fn has_work(&self) -> bool {
+        !self.frozen && self.ranks.iter().any(Scheduler::has_work)
+    }
+
+    /// Whether nothing is left, holds and announced requests included.
+    pub fn is_drained(&self) -> bool {
+        self.busy_until.is_none() && self.inbox.is_empty() && self.ranks.iter().all(Scheduler::is_drained)
+    }
+}
+
+/// Workers of one role.
+#[derive(Debug)]
+pub struct Pool {
+    /// Part they play.
+    pub role: Role,
+    /// Their engine.
+    pub config: EngineConfig,
+    /// All of them by ascending number.
+    pub members: Vec<Member>,
+    /// Round-robin position.
+    pub cursor: usize,
+    /// Number of the next worker.
+    pub next_id: u32,
+    /// Provisioned time so far, worker-nanoseconds.
+    pub provisioned: u128,
+    timer: PassTimer,
+}
+
+/// A worker as its pool lists it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Member {
+    /// Number.
+    pub id: u32,
+    /// Its entity.
+    pub entity: Entity,
+    /// Where it is in its life (a copy of [`Lifecycle`], for choosing without a query).
+    pub state: WorkerState,
+}
+
+impl Pool {
+    /// A pool without workers.
+    pub fn new(config: &EngineConfig) -> Self {
+        Self {
+            role: config.role,
+            config: config.clone(),
+            members: Vec::new(),
+            cursor: 0,
+            next_id: 0,
+            provisioned: 0,
+            timer: PassTimer::new(config),
+        }
+    }
+
+    /// Everything a new worker consists of.
+    pub fn build(&mut self, state: WorkerState, semantics: Semantics, prompts: &PromptIndex) -> impl Bundle + use<> {
+        let id = self.next_id;
+        self.next_id += 1;
+        let ranks = (0..self.config.dp_size)
+            .map(|rank| {
+                let index = id.wrapping_mul(self.config.dp_size).wrapping_add(rank);
+                Scheduler::new(&self.config, semantics, self.timer.clone(), prompts, index)
+            })
+            .collect();
+        let engine =
+            Engine { ranks, busy_until: None, inbox: VecDeque::new(), deferred: Vec::new(), next_rank: 0, frozen: false };
+        (Worker { id, role: self.role }, Lifecycle(state), engine)
+    }
+
+    /// Lists a worker spawned from [`Self::build`].
+    pub fn list(&mut self, id: u32, entity: Entity, state: WorkerState) {
+        self.members.push(Member { id, entity, state });
+    }
+
+    /// The next worker in turn among the active ones: index `cursor mod n` in ascending order of number.
+    pub fn next_round_robin(&mut self) -> Option<Member> {
+        let mut active = self.members.iter().filter(|m| m.state == WorkerState::Active);
+        let n = active.clone().count();
+        if n == 0 {
+            return None;
+        }
+        let index = self.cursor % n;
+        self.cursor = index + 1;
+        active.nth(index).copied()
+    }
+
+    /// Workers in `state`.
+    pub fn count(&self, state: WorkerState) -> u32 {
+        self.members.iter().filter(|m| m.state == state).count() as u32
+    }
+}
+
+/// All pools: the aggregated one, or prefill and decode.
+#[derive(Resource, Debug)]
+pub struct Fleet {
+    /// Aggregated pool alone, or prefill first and decode second.
+    pub pools: Vec<Pool>,
+    /// Schedulers of workers that are gone, for their measurements.
+    pub retired: Vec<Scheduler>,
+}
+
+impl Fleet {
+    /// The pool whose workers emit tokens to clients.
+    pub fn output_pool(&mut self) -> Option<&mut Pool> {
+        self.pools.last_mut()
+    }
+
+    /// The pool that takes arrivals.
+    pub fn entry_pool(&mut self) -> Option<&mut Pool> {
+        self.pools.first_mut()
+    }
+}

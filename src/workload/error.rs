@@ -1,0 +1,139 @@
+//! What can go wrong with a workload: where, why, and what to do about it.
+
+use std::path::{Path, PathBuf};
+
+/// Longest cause quoted in a message; a hostile line must not fill the screen.
+const MAX_CAUSE: usize = 240;
+
+/// A workload that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkloadError {
+    /// The file cannot be read.
+    #[error("cannot read the trace {}: {source}", path.display())]
+    Read {
+        /// The trace file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file as a whole is unusable.
+    #[error("{}: {cause}; {cure}", path.display())]
+    File {
+        /// The trace file.
+        path: PathBuf,
+        /// What is wrong.
+        cause: String,
+        /// What to do.
+        cure: String,
+    },
+    /// One row breaks a rule.
+    #[error("{}, line {line}{}{}: {cause}; {cure}", path.display(), column_text(*column), field_text(*field))]
+    Row {
+        /// The trace file.
+        path: PathBuf,
+        /// Line number, from 1, blank lines included.
+        line: usize,
+        /// Column in bytes, from 1, where it is known.
+        column: Option<usize>,
+        /// Field at fault, where one is.
+        field: Option<&'static str>,
+        /// What is wrong.
+        cause: String,
+        /// What to do.
+        cure: String,
+    },
+    /// A generator's setting cannot be met.
+    #[error("`{field}`: {cause}; {cure}")]
+    Setting {
+        /// Name of the setting.
+        field: &'static str,
+        /// What is wrong.
+        cause: String,
+        /// What to do.
+        cure: String,
+    },
+}
+
+impl WorkloadError {
+    /// What to do about it, for reports that show the cure apart from the cause.
+    pub fn cure(&self) -> &str {
+        match self {
+            Self::Read { .. } => "check that the path names a readable file",
+            Self::File { cure, .. } | Self::Row { cure, .. } | Self::Setting { cure, .. } => cure,
+        }
+    }
+
+    pub(super) fn file(path: &Path, cause: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self::File { path: path.to_owned(), cause: shorten(cause.into()), cure: cure.into() }
+    }
+
+    /// An error in `field` of the row at `line`.
+    pub(super) fn field(
+        path: &Path,
+        line: usize,
+        field: &'static str,
+        cause: impl Into<String>,
+        cure: impl Into<String>,
+    ) -> Self {
+        let (cause, cure) = (shorten(cause.into()), cure.into());
+        Self::Row { path: path.to_owned(), line, column: None, field: Some(field), cause, cure }
+    }
+
+    /// An error found while parsing the row at `line`; `field` is the one being read, if any.
+    pub(super) fn json(path: &Path, line: usize, field: Option<&'static str>, error: &serde_json::Error) -> Self {
+        let text = error.to_string();
+        // The parser saw one line only; its own line number would mislead.
+        let cause = text.rsplit_once(" at line ").map_or(text.as_str(), |(cause, _)| cause).to_owned();
+        let cure = field
+            .and_then(|field| super::row::cure(field, &cause))
+            .unwrap_or_else(|| "every line must hold one JSON object and nothing else".to_owned());
+        Self::Row {
+            path: path.to_owned(),
+            line,
+            column: Some(error.column()).filter(|c| *c > 0),
+            field,
+            cause: shorten(cause),
+            cure,
+        }
+    }
+
+    pub(super) fn setting(field: &'static str, cause: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self::Setting { field, cause: shorten(cause.into()), cure: cure.into() }
+    }
+}
+
+fn column_text(column: Option<usize>) -> String {
+    column.map_or_else(String::new, |c| format!(", column {c}"))
+}
+
+fn field_text(field: Option<&str>) -> String {
+    field.map_or_else(String::new, |f| format!(", `{f}`"))
+}
+
+fn shorten(mut text: String) -> String {
+    if text.len() > MAX_CAUSE {
+        let cut = (0..=MAX_CAUSE).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+        text.truncate(cut);
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_error_names_file_line_field_cause_and_cure() {
+        let e = WorkloadError::field(Path::new("t.jsonl"), 7, "delay", "is -1", "give a wait of zero or more");
+        assert_eq!(e.to_string(), "t.jsonl, line 7, `delay`: is -1; give a wait of zero or more");
+        assert_eq!(e.cure(), "give a wait of zero or more");
+    }
+
+    #[test]
+    fn long_causes_are_cut_between_characters() {
+        let text = shorten("ü".repeat(1_000));
+        assert!(text.len() <= MAX_CAUSE + '…'.len_utf8());
+    }
+}
