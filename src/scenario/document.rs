@@ -30,7 +30,7 @@ pub struct Scenario {
     pub version: Option<u32>,
 
     /// Trace file to replay
-    #[arg(value_name = "TRACE", help_heading = TRACE)]
+    #[arg(value_name = "TRACE")]
     #[serde(deserialize_with = "one_or_many")]
     #[schemars(schema_with = "schema::trace")]
     pub trace: Vec<String>,

@@ -129,7 +129,7 @@ pub fn run_on(
         }
         let Ok((_, worker, engine)) = engines.get_mut(entity) else { return };
         let engine = engine.into_inner();
-        if !is_private(engine) {
+        if !is_private(*worker, engine) {
             return;
         }
         let Some(entry) = agenda.take() else { return };
@@ -149,10 +149,17 @@ pub fn run_on(
     }
 }
 
-/// Whether the end of the worker's pass concerns nobody else.
-fn is_private(engine: &Engine) -> bool {
+/// Whether the end of the worker's pass, and the start of its next one, concern nobody else.
+fn is_private(worker: Worker, engine: &Engine) -> bool {
     match engine.ranks.as_slice() {
-        [rank] => engine.deferred.is_empty() && !rank.has_news() && !rank.wants_reservation(),
+        [rank] => {
+            engine.deferred.is_empty()
+                && !rank.has_news()
+                && !rank.wants_reservation()
+                // Passes without prompt tokens take no time on a prefill worker: several requests may finish at one
+                // instant, and hand-offs come after all of them.
+                && (worker.role != Role::Prefill || rank.is_chunking())
+        }
         _ => false,
     }
 }
@@ -187,7 +194,10 @@ fn run_privately(
         if formed.end == at && !formed.worked {
             return (at, true);
         }
-        let private = formed.end > at && !rank.has_news() && !rank.wants_reservation();
+        let private = formed.end > at
+            && !rank.has_news()
+            && !rank.wants_reservation()
+            && (worker.role != Role::Prefill || rank.is_chunking());
         at = formed.end;
         if !private || at >= border {
             return (at, false);

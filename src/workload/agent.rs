@@ -112,6 +112,9 @@ fn check(p: &AgentPreset) -> Result<(), WorkloadError> {
             return Err(setting(field, format!("is {value}"), "choose a whole number from 1 to 2147483647"));
         }
     }
+    if u64::from(p.sessions) > MAX_GENERATED {
+        return Err(setting("sessions", format!("is {}", p.sessions), "choose at most 50000000"));
+    }
     if p.max_context_tokens > MAX_TOKENS || p.max_context_tokens < p.system_tokens.saturating_add(2) {
         let cause = format!("is {}", p.max_context_tokens);
         return Err(setting("max_context_tokens", cause, "leave room for system_tokens and a first turn"));
@@ -235,10 +238,11 @@ impl<'p> Script<'p> {
     /// The next session's turns, at least one, and whether the context limit left room for all of them.
     fn session(&mut self) -> (&[Turn], bool) {
         self.turns.clear();
-        let wanted = self.turn_count();
+        // More would be refused anyhow; memory is not to run out before that.
+        let wanted = u64::from(self.turn_count()).min(MAX_GENERATED + 1);
         let limit = self.preset.max_context_tokens;
         let mut context = self.preset.system_tokens;
-        while self.turns.len() < wanted as usize {
+        while (self.turns.len() as u64) < wanted {
             let mut added = tokens(self.added.sample(&mut self.lengths));
             let mut output = tokens(self.output.sample(&mut self.lengths));
             let wait: f64 = Exp1.sample(&mut self.waits);

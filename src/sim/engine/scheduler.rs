@@ -290,6 +290,14 @@ impl Scheduler {
         self.events.iter().any(|e| !matches!(e, EngineEvent::Admitted { .. }))
     }
 
+    /// Whether a running prompt is incomplete.
+    pub fn is_chunking(&self) -> bool {
+        self.loose.iter().any(|id| {
+            let slot = &self.slots[*id as usize];
+            slot.computed < slot.job.prompt
+        })
+    }
+
     /// Whether events of any kind wait.
     pub fn has_events(&self) -> bool {
         !self.events.is_empty()

@@ -1,0 +1,404 @@
+//! The scenario document: what it accepts, what it refuses and how it says so.
+
+use std::path::Path;
+
+use dynosim::scenario::{
+    Preset, Role, Run, Scenario, ScenarioError, Semantics, SyntheticArrivals, Topology, TraceFormat, TrafficSource,
+};
+use dynosim::time::{SimDuration, SimTime};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn resolve(document: Value) -> Result<Run, ScenarioError> {
+    Scenario::from_json(&document.to_string())?.resolve(Path::new(""))
+}
+
+fn message(document: Value) -> String {
+    resolve(document).expect_err("the scenario should be refused").to_string()
+}
+
+/// A scenario with a trace and these engine arguments.
+fn engine(args: Value) -> Value {
+    json!({ "trace": "t.jsonl", "extra-engine-args": args })
+}
+
+/// A closed-loop synthetic scenario with these keys on top.
+fn synthetic(keys: Value) -> Value {
+    let mut document = json!({ "input-tokens": 10, "output-tokens": 2, "request-count": 3, "replay-concurrency": 1 });
+    for (key, value) in keys.as_object().unwrap() {
+        document[key] = value.clone();
+    }
+    document
+}
+
+fn aggregated(run: &Run) -> &dynosim::scenario::EngineConfig {
+    match &run.topology {
+        Topology::Aggregated { engine, .. } => engine,
+        Topology::Disaggregated { .. } => panic!("not aggregated"),
+    }
+}
+
+#[test]
+fn a_trace_alone_takes_every_default_of_the_reference() {
+    let run = resolve(json!({ "trace": "t.jsonl" })).unwrap();
+    let engine = aggregated(&run);
+    assert_eq!((engine.num_gpu_blocks, engine.block_size), (16_384, 64));
+    assert_eq!((engine.max_num_seqs, engine.max_num_batched_tokens), (Some(256), Some(8_192)));
+    assert_eq!((engine.dp_size, engine.tp_size, engine.role), (1, 1, Role::Aggregated));
+    assert!(engine.enable_prefix_caching && engine.enable_chunked_prefill && engine.speculation.is_none());
+    assert_eq!(run.semantics, Semantics::dynamo());
+    assert_eq!(run.traffic.arrival_speedup, 1.0);
+    let expected = TrafficSource::Trace { path: "t.jsonl".into(), format: TraceFormat::Mooncake, block_size: 512 };
+    assert_eq!(run.traffic.source, expected);
+    assert!(run.warnings.is_empty());
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_the_nearest_known_one() {
+    assert_eq!(message(json!({ "num_worker": 2 })), "`num_worker`: unknown key; did you mean `num-workers`?");
+    let text = message(engine(json!({ "num_gpu_block": 2 })));
+    assert_eq!(text, "`extra-engine-args.num_gpu_block`: unknown key; did you mean `num_gpu_blocks`?");
+    assert!(message(json!({ "workload": { "preset": "agent", "session": 3 } })).contains("did you mean `sessions`?"));
+    assert!(message(json!({ "trace": "t", "semantics": { "fail_infeasable": true } })).contains("`fail_infeasible`?"));
+}
+
+#[test]
+fn null_means_unset() {
+    let document = json!({ "trace": "t.jsonl", "num-workers": null, "workload": null, "outputs": null });
+    assert_eq!(resolve(document), resolve(json!({ "trace": "t.jsonl" })));
+}
+
+#[test]
+fn null_engine_limits_mean_no_limit_and_null_blocks_the_default() {
+    let run = resolve(engine(json!({ "max_num_seqs": null, "max_num_batched_tokens": null, "num_gpu_blocks": null })))
+        .unwrap();
+    let engine = aggregated(&run);
+    assert_eq!((engine.max_num_seqs, engine.max_num_batched_tokens, engine.num_gpu_blocks), (None, None, 16_384));
+    assert!(message(self::engine(json!({ "dp_size": null }))).contains("must not be null"));
+}
+
+#[test]
+fn features_that_have_not_landed_are_refused_by_name() {
+    for (document, key) in [
+        (engine(json!({ "engine_type": "SGLang" })), "extra-engine-args.engine_type"),
+        (engine(json!({ "engine_type": "trtllm" })), "extra-engine-args.engine_type"),
+        (engine(json!({ "aic_backend": "vllm" })), "extra-engine-args.aic_backend"),
+        (engine(json!({ "planner_profile_data": "p.npz" })), "extra-engine-args.planner_profile_data"),
+        (engine(json!({ "num_g2_blocks": 1 })), "extra-engine-args.num_g2_blocks"),
+        (json!({ "trace": "t", "planner-config": {} }), "planner-config"),
+        (json!({ "trace": "t", "router-mode": "kv_router" }), "router-mode"),
+        (json!({ "trace": "t", "router-config": {} }), "router-config"),
+        (json!({ "trace": "t", "replay-mode": "online" }), "replay-mode"),
+        (json!({ "trace": "t", "trace-format": "dynamo" }), "trace-format"),
+        (json!({ "trace": "t", "aic-backend": "vllm" }), "aic-backend"),
+        (json!({ "trace": "t", "interventions": [] }), "interventions"),
+        (json!({ "trace": "t", "outputs": {} }), "outputs"),
+    ] {
+        let text = message(document);
+        assert!(text.starts_with(&format!("`{key}`: ")) && text.contains("not supported yet"), "{text}");
+        assert_eq!(text.lines().count(), 1);
+    }
+}
+
+#[test]
+fn settings_without_effect_offline_are_accepted() {
+    let run = resolve(engine(json!({
+        "engine_type": "VLLM", "num_g2_blocks": 0, "bootstrap_port": 1, "has_perf_model": "x", "g1_backend": "native",
+        "reasoning": { "start_thinking_token_id": 1, "end_thinking_token_id": 2, "thinking_ratio": 0.5 },
+        "handoff_session_timeout_ms": 5, "router_queue_policy": "wspt", "gpu_memory_utilization": 0.9,
+    })));
+    assert!(run.unwrap().warnings.is_empty());
+}
+
+#[test]
+fn block_size_one_is_refused_and_zero_is_the_default() {
+    assert!(message(engine(json!({ "block_size": 1 }))).contains("`extra-engine-args.block_size`: is 1"));
+    assert_eq!(aggregated(&resolve(engine(json!({ "block_size": 0 }))).unwrap()).block_size, 64);
+}
+
+#[test]
+fn accept_rates_are_cut_or_padded_to_the_number_of_drafts() {
+    let rates = |args: Value| {
+        let run = resolve(engine(args)).unwrap();
+        let speculation = aggregated(&run).speculation.clone().unwrap();
+        (speculation.accept_rates, speculation.seed, run.warnings.len())
+    };
+    assert_eq!(rates(json!({ "aic_nextn": 3 })), (vec![0.85, 0.3, 0.0], 42, 0));
+    assert_eq!(
+        rates(json!({ "aic_nextn": 2, "aic_nextn_accept_rates": "1, 1", "aic_mtp_seed": 7 })),
+        (vec![1.0, 1.0], 7, 0)
+    );
+    assert_eq!(rates(json!({ "aic_nextn": 2, "aic_nextn_accept_rates": "0.5" })), (vec![0.5, 0.0], 42, 1));
+    assert_eq!(rates(json!({ "aic_nextn": 1, "aic_nextn_accept_rates": "0.5,0.4" })), (vec![0.5], 42, 1));
+    for bad in ["1.5", "nan", "a,b", "1,"] {
+        let text = message(engine(json!({ "aic_nextn": 2, "aic_nextn_accept_rates": bad })));
+        assert!(text.contains("aic_nextn_accept_rates"), "{text}");
+    }
+    assert!(message(engine(json!({ "aic_nextn_accept_rates": "1" }))).contains("without `aic_nextn`"));
+    assert!(message(engine(json!({ "aic_nextn": 1, "decode_speedup_ratio": 2.0 }))).contains("decode_speedup_ratio"));
+}
+
+#[test]
+fn gpus_are_counted_from_tensor_and_data_parallel_sizes() {
+    let run = resolve(engine(json!({ "aic_tp_size": 4, "aic_attention_dp_size": 2 }))).unwrap();
+    assert_eq!(aggregated(&run).gpus_per_worker(), 8);
+    assert!(message(engine(json!({ "dp_size": 3, "aic_attention_dp_size": 2 }))).contains("dp_size"));
+}
+
+#[test]
+fn startup_time_is_in_seconds() {
+    let run = resolve(engine(json!({ "startup_time": 0.03 }))).unwrap();
+    assert_eq!(aggregated(&run).startup_time, SimDuration::from_nanos(30_000_000));
+}
+
+#[test]
+fn the_worker_type_follows_from_the_pool_and_only_a_contradiction_is_refused() {
+    let disagg = |prefill: Value, decode: Value| json!({ "trace": "t", "prefill-engine-args": prefill, "decode-engine-args": decode });
+    for prefill in
+        [json!({}), json!({ "worker_type": "prefill" }), json!({ "is_prefill": true }), json!({ "is_decode": false })]
+    {
+        let run = resolve(disagg(prefill, json!({ "worker_type": "Decode" }))).unwrap();
+        let Topology::Disaggregated { prefill, decode, .. } = run.topology else { panic!("not disaggregated") };
+        assert_eq!((prefill.role, decode.role), (Role::Prefill, Role::Decode));
+    }
+    for prefill in
+        [json!({ "worker_type": "decode" }), json!({ "worker_type": "aggregated" }), json!({ "is_decode": true })]
+    {
+        assert!(message(disagg(prefill, json!({}))).contains("these workers are prefill"));
+    }
+    assert!(message(engine(json!({ "worker_type": "prefill" }))).contains("these workers are aggregated"));
+}
+
+#[test]
+fn separate_pools_have_rules_of_their_own() {
+    let base = || json!({ "trace": "t", "prefill-engine-args": {}, "decode-engine-args": {} });
+    let with = |key: &str, value: Value| {
+        let mut document = base();
+        document[key] = value;
+        document
+    };
+    assert!(resolve(base()).is_ok());
+    assert!(resolve(with("num-workers", json!(1))).is_ok());
+    assert!(message(with("num-workers", json!(2))).contains("`num-workers`: is 2"));
+    assert!(message(with("num-prefill-workers", json!(0))).contains("is 0"));
+    assert!(message(with("extra-engine-args", json!({}))).contains("`extra-engine-args`"));
+    assert!(message(with("decode-engine-args", json!({ "block_size": 16 }))).contains("block_size"));
+    assert!(message(with("prefill-engine-args", json!({ "dp_size": 2 }))).contains("dp_size"));
+    assert!(message(with("trace-format", json!("mooncake-delta"))).contains("trace-format"));
+    assert!(message(with("decode-engine-args", Value::Null)).contains("given without `decode-engine-args`"));
+    assert!(message(json!({ "trace": "t", "num-decode-workers": 2 })).contains("`num-decode-workers`: is 2"));
+}
+
+#[test]
+fn exactly_one_source_of_requests_and_one_arrival_rule() {
+    assert!(message(json!({})).contains("no traffic is given"));
+    assert!(message(synthetic(json!({ "trace": "t" }))).contains("together with a trace"));
+    assert!(message(synthetic(json!({ "workload": { "preset": "agent" } }))).contains("another source"));
+    assert!(message(json!({ "input-tokens": 1, "request-rate": 1.0 })).contains("`output-tokens`: is missing"));
+    assert!(message(synthetic(json!({ "replay-concurrency": null }))).contains("nothing says when"));
+    assert!(message(synthetic(json!({ "request-rate": 2.0 }))).contains("another arrival rule"));
+    assert!(message(json!({ "trace": "t", "request-rate": 2.0 })).contains("for synthetic traffic"));
+    assert!(message(json!({ "trace": ["a", "b"] })).contains("names 2 files"));
+    let run = resolve(synthetic(json!({ "replay-concurrency": null, "request-rate": 2.0 }))).unwrap();
+    let TrafficSource::Synthetic(load) = run.traffic.source else { panic!("not synthetic") };
+    assert_eq!(load.arrivals, Some(SyntheticArrivals::Poisson { rate_per_s: 2.0 }));
+}
+
+#[test]
+fn numbers_outside_their_range_are_refused() {
+    for (key, value) in [
+        ("replay-concurrency", json!(0)),
+        ("arrival-speedup-ratio", json!(0)),
+        ("arrival-speedup-ratio", json!(-1.5)),
+        ("sla-ttft-ms", json!(-1)),
+        ("max-sim-time-seconds", json!(-1)),
+        ("max-sim-time-seconds", json!(1e300)),
+        ("trace-block-size", json!(0)),
+        ("trace-shared-prefix-ratio", json!(1.5)),
+        ("num-workers", json!(0)),
+        ("num-workers", json!(5_000_000_000_u64)),
+        ("num-workers", json!("2")),
+        ("model-name", json!("")),
+        ("timeseries-interval", json!(0)),
+        ("version", json!(2)),
+        ("report-json", json!("")),
+    ] {
+        let mut document = json!({ "trace": "t" });
+        document[key] = value;
+        let text = message(document);
+        assert!(text.contains(&format!("`{key}`")), "{text}");
+    }
+    for (key, value) in [("report-jsonl", json!("r")), ("max-sim-time-seconds", json!(1))] {
+        assert!(message(synthetic(json!({ key: value }))).contains(key));
+    }
+}
+
+#[test]
+fn what_the_reference_accepts_in_silence_gives_a_warning() {
+    let warnings = |document: Value| resolve(document).unwrap().warnings;
+    for (document, word) in [
+        (engine(json!({ "speedup_ratio": 0 })), "speedup_ratio"),
+        (synthetic(json!({ "num-prefix-groups": 3 })), "num-prefix-groups"),
+        (json!({ "trace": "t", "replay-concurrency": 2, "arrival-speedup-ratio": 2.0 }), "arrival-speedup-ratio"),
+        (json!({ "trace": "t", "turns-per-session": 2 }), "turns-per-session"),
+        (engine(json!({ "aic_gemm_dtype": "fp8" })), "aic_gemm_dtype"),
+    ] {
+        let warnings = warnings(document);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains(word) && warnings[0].ends_with('.'), "{warnings:?}");
+    }
+}
+
+#[test]
+fn semantics_is_a_name_or_a_base_with_switches() {
+    let semantics = |value: Value| resolve(json!({ "trace": "t", "semantics": value })).map(|run| run.semantics);
+    assert_eq!(semantics(json!("corrected")), Ok(Semantics::corrected()));
+    let one = Semantics { fail_infeasible: true, ..Semantics::dynamo() };
+    assert_eq!(semantics(json!({ "fail_infeasible": true })), Ok(one));
+    let rest = Semantics { honest_reuse: false, ..Semantics::corrected() };
+    assert_eq!(semantics(json!({ "base": "corrected", "honest_reuse": false })), Ok(rest));
+    assert!(semantics(json!("fast")).unwrap_err().to_string().contains("use dynamo or corrected"));
+    assert!(semantics(json!(3)).is_err());
+}
+
+#[test]
+fn a_scaling_script_is_read_and_checked() {
+    let script = json!({ "first_tick_ms": 15.0, "interval_ms": 25.0, "steps": [
+        { "from_ms": 0, "target_decode": 3 }, { "from_ms": 50, "target_decode": 1 } ] });
+    let run = resolve(json!({ "trace": "t", "scaling": script })).unwrap();
+    let scaling = run.scaling.unwrap();
+    assert_eq!(scaling.first_tick, SimTime::from_ms(15.0).unwrap());
+    assert_eq!((scaling.steps[1].decode, scaling.steps[1].prefill), (Some(1), None));
+    for (script, key) in [
+        (json!({ "steps": [{ "from_ms": 0 }] }), "scaling.interval_ms"),
+        (json!({ "interval_ms": 0, "steps": [{ "from_ms": 0 }] }), "scaling.interval_ms"),
+        (json!({ "interval_ms": 1, "steps": [] }), "scaling.steps"),
+        (json!({ "interval_ms": 1, "steps": [{ "from_ms": 5 }, { "from_ms": 5 }] }), "scaling.steps[1].from_ms"),
+        (json!({ "interval_ms": 1, "steps": [{ "target_decode": 0 }] }), "scaling.steps[0].target_decode"),
+        (json!({ "interval_ms": 1, "steps": [{ "target_prefill": 2 }] }), "scaling.steps[0].target_prefill"),
+    ] {
+        let text = message(json!({ "trace": "t", "scaling": script }));
+        assert!(text.starts_with(&format!("`{key}`")), "{text}");
+    }
+}
+
+#[test]
+fn a_preset_takes_its_defaults_and_overrides() {
+    let run = resolve(json!({ "workload": { "preset": "agent", "sessions": 3, "mean_turns": 2 } })).unwrap();
+    let TrafficSource::Preset(Preset::Agent(preset)) = run.traffic.source else { panic!("not a preset") };
+    assert_eq!((preset.sessions, preset.mean_turns, preset.block_size), (3, 2.0, 64));
+    assert!(message(json!({ "workload": { "preset": "web" } })).contains("workload.preset"));
+    assert!(message(json!({ "workload": { "preset": "agent", "sessions": -1 } })).contains("`workload.sessions`"));
+}
+
+#[test]
+fn a_run_spelled_out_as_a_document_resolves_to_itself() {
+    for document in [
+        json!({ "trace": "t", "semantics": "corrected", "max-sim-time-seconds": 0.1, "sla-e2e-ms": 3, "seed": 9 }),
+        engine(json!({ "aic_nextn": 3, "max_num_seqs": null, "startup_time": 0.1, "preemption_mode": "fifo" })),
+        synthetic(json!({ "turns-per-session": 3, "inter-turn-delay-ms": 0.7 })),
+        json!({ "workload": { "preset": "agent" }, "scaling": {
+            "interval_ms": 0.3, "steps": [{ "from_ms": 0.1, "target_decode": 2 }] } }),
+        json!({ "trace": "t", "prefill-engine-args": { "kv_transfer_bandwidth": 2.5 },
+            "decode-engine-args": { "kv_transfer_timing_mode": "destination_missing" }, "num-decode-workers": 3 }),
+    ] {
+        let run = resolve(document).unwrap();
+        let text = Scenario::describe(&run).unwrap().to_json();
+        assert_eq!(Scenario::from_json(&text).unwrap().resolve(Path::new("")).unwrap(), run, "{text}");
+    }
+}
+
+#[test]
+fn paths_of_a_file_start_at_its_folder_and_documents_may_live_in_files() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("args.json"), r#"{"block_size": 16}"#).unwrap();
+    let file = folder.path().join("s.json");
+    std::fs::write(&file, r#"{"trace": "t.jsonl", "extra-engine-args": "args.json", "semantics": "corrected"}"#)
+        .unwrap();
+    let run = Scenario::load(&file).unwrap().resolve(Path::new("")).unwrap();
+    assert_eq!(aggregated(&run).block_size, 16);
+    assert!(matches!(run.traffic.source, TrafficSource::Trace { path, .. } if path == folder.path().join("t.jsonl")));
+
+    std::fs::write(folder.path().join("args.json"), r#"{"block_size": 1}"#).unwrap();
+    let error = Scenario::load(&file).unwrap().resolve(Path::new("")).unwrap_err().to_string();
+    assert!(error.contains("args.json, `extra-engine-args.block_size`"), "{error}");
+}
+
+#[test]
+fn the_schema_describes_every_key() {
+    let schema: Value = serde_json::from_str(&Scenario::schema_json()).unwrap();
+    let everything = serde_json::to_value(Scenario::default()).unwrap();
+    for key in everything.as_object().unwrap().keys() {
+        let property = &schema["properties"][key];
+        assert!(property["description"].is_string(), "{key}: {property}");
+    }
+    assert_eq!(schema["properties"].as_object().unwrap().len(), everything.as_object().unwrap().len());
+    assert_eq!(schema["additionalProperties"], json!(false));
+    let engine = &schema["properties"]["extra-engine-args"]["anyOf"][0]["properties"];
+    assert!(engine["num_gpu_blocks"]["description"].is_string());
+}
+
+#[test]
+fn shipped_scenarios_resolve_without_warnings() {
+    for name in ["quickstart.json", "quickstart-disagg.json"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(name);
+        let run = Scenario::load(&path).unwrap().resolve(Path::new("")).unwrap();
+        assert!(run.warnings.is_empty() && run.sla.is_given(), "{name}");
+    }
+}
+
+/// Any JSON value, a few levels deep.
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        Just(json!(1e308)),
+        (0_u32..4).prop_map(Value::from),
+        ".{0,12}".prop_map(Value::from),
+        prop::sample::select(vec!["vllm", "prefill", "1,1", "0.5", "fifo", "{", "dynamo", "agent"])
+            .prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 16, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec(("[a-z_]{1,10}", inner), 0..4)
+                .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+        ]
+    })
+}
+
+/// Names of all properties of the schema at `pointer`.
+fn names(pointer: &str) -> Vec<String> {
+    let schema: Value = serde_json::from_str(&Scenario::schema_json()).unwrap();
+    schema.pointer(pointer).and_then(Value::as_object).unwrap().keys().cloned().collect()
+}
+
+proptest! {
+    #[test]
+    fn engine_arguments_never_panic(
+        pairs in prop::collection::vec((prop::sample::select(names("/properties/extra-engine-args/anyOf/0/properties")), any_json()), 0..5)
+    ) {
+        let args: Value = Value::Object(pairs.into_iter().collect());
+        let _ = resolve(engine(args.clone()));
+        let _ = resolve(json!({ "trace": "t", "prefill-engine-args": args, "decode-engine-args": {} }));
+    }
+
+    #[test]
+    fn documents_never_panic(pairs in prop::collection::vec((prop::sample::select(names("/properties")), any_json()), 0..5)) {
+        let mut document = json!({ "trace": "t" });
+        for (key, value) in pairs {
+            document[key] = value;
+        }
+        if let Ok(run) = resolve(document) {
+            prop_assert!(Scenario::describe(&run).is_ok());
+        }
+    }
+
+    #[test]
+    fn any_text_is_a_scenario_or_an_error(text in ".{0,60}") {
+        let _ = Scenario::from_json(&text);
+    }
+}
