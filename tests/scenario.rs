@@ -228,8 +228,9 @@ fn numbers_outside_their_range_are_refused() {
         let text = message(document);
         assert!(text.contains(&format!("`{key}`")), "{text}");
     }
+    // More than the reference offers: rows and a time cap for synthetic loads too.
     for (key, value) in [("report-jsonl", json!("r")), ("max-sim-time-seconds", json!(1))] {
-        assert!(message(synthetic(json!({ key: value }))).contains(key));
+        assert!(resolve(synthetic(json!({ key: value }))).is_ok(), "{key}");
     }
 }
 

@@ -260,7 +260,9 @@ impl Totals {
             sum.requests += 1;
             sum.input_tokens += u64::from(record.input_tokens);
             sum.output_tokens += u64::from(record.output_tokens);
-            sum.reused_tokens += u64::from(record.reused_tokens);
+            // The ratio counts the most a request reused anywhere, also when a decode worker took it back in.
+            let on_decode = record.handoff.and_then(|h| h.decode_reused_tokens).unwrap_or(0);
+            sum.reused_tokens += u64::from(record.reused_tokens.max(on_decode));
             sum.first_reused_tokens += u64::from(record.first_reused_tokens);
             sum.end = sum.end.max(record.terminal.unwrap_or_default());
             sum

@@ -22,8 +22,7 @@ const AIC: &str = "Timing model of the router's prefill estimate";
 ///
 /// JSON-valued keys take an object, or a string with the path of a file that holds one.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema, Args)]
-#[serde(rename_all = "kebab-case", default)]
-#[schemars(extend("additionalProperties" = false))]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 pub struct Scenario {
     /// Version of this format; 1
     #[arg(skip)]

@@ -30,11 +30,7 @@ impl Scenario {
             let cause = "is mooncake-delta, which needs workers that both prefill and decode";
             return Err(ScenarioError::new("trace-format", cause, "use `extra-engine-args` and `num-workers`"));
         }
-        let max_sim_time = self.max_sim_time(&traffic.source)?;
-        if self.report_jsonl.is_some() && matches!(traffic.source, TrafficSource::Synthetic(_)) {
-            let cause = "needs a trace or an embedded generator; synthetic requests have no rows";
-            return Err(ScenarioError::new("report-jsonl", cause, "leave it out"));
-        }
+        let max_sim_time = self.max_sim_time()?;
         self.outputs(base)?;
         let scaling = self.scaling_script(base, &topology)?;
         let (semantics, sla, seed) = (self.semantics()?, self.sla()?, self.seed.unwrap_or(42));
@@ -131,12 +127,9 @@ impl Scenario {
         Ok(Topology::Disaggregated { prefill_workers, decode_workers, prefill, decode })
     }
 
-    fn max_sim_time(&self, source: &TrafficSource) -> Result<Option<SimTime>, ScenarioError> {
+    fn max_sim_time(&self) -> Result<Option<SimTime>, ScenarioError> {
         let key = "max-sim-time-seconds";
         let Some(seconds) = self.max_sim_time_seconds else { return Ok(None) };
-        if matches!(source, TrafficSource::Synthetic(_)) {
-            return Err(ScenarioError::new(key, "needs a trace or an embedded generator", "leave it out"));
-        }
         let cap = SimTime::from_ms(seconds * 1_000.0)
             .map_err(|e| ScenarioError::new(key, e.to_string(), "give seconds of zero or more, or leave it out"))?;
         Ok(Some(cap))

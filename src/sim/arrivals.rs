@@ -9,7 +9,7 @@ use crate::time::SimTime;
 use crate::workload::{Release, RequestSpec, Session, Workload};
 
 use super::RunFacts;
-use super::clock::VirtualClock;
+use super::clock::{Agenda, VirtualClock};
 use super::request::{Phase, Prompts, Request, Requests, Timeline, new_record};
 
 /// Most arrivals released in one step while workers do not concern each other; keeps the world small.
@@ -89,6 +89,11 @@ impl Arrivals {
     /// Whether arrivals never depend on what happens to earlier ones.
     pub fn is_flat(&self) -> bool {
         matches!(self.source, Source::Flat { .. })
+    }
+
+    /// Whether requests are released by the ends of others rather than by time.
+    pub fn is_closed_loop(&self) -> bool {
+        matches!(&self.source, Source::Sessions(s) if s.concurrency.is_some())
     }
 
     /// When the next request arrives, as far as that is known now.
@@ -195,12 +200,16 @@ pub struct Unrouted(pub VecDeque<Arrived>);
 pub fn release_arrivals(
     mut commands: Commands,
     facts: Res<RunFacts>,
+    agenda: Res<Agenda>,
     mut clock: ResMut<VirtualClock>,
     mut arrivals: ResMut<Arrivals>,
     mut requests: ResMut<Requests>,
     mut prompts: ResMut<Prompts>,
     mut unrouted: ResMut<Unrouted>,
 ) {
+    if facts.pulls_between_passes && agenda.has_work() {
+        return;
+    }
     let until = if facts.independent { clock.limit } else { clock.now };
     let mut last = None;
     let mut released = 0;

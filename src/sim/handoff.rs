@@ -186,10 +186,9 @@ pub fn run_handoffs(
                         last: None,
                     };
                     news.0.push(NewsItem { at: now, role: pool.role, event });
-                    // The reference places the request before it finds that it cannot fit.
-                    if let Some(member) = pool.next_round_robin() {
-                        stamp_worker(&requests, &mut timelines, request, member.id);
-                    }
+                    // The reference lets the request take its turn before it finds that it cannot fit.
+                    let _ = pool.next_round_robin();
+                    handoffs.open.remove(&request);
                     handoffs.queue.push_back(Action::Release { request, source: handoff.source });
                     clock.changed = true;
                     continue;

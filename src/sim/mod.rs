@@ -71,6 +71,9 @@ pub struct RunFacts {
     pub single_worker: bool,
     /// Whether workers never concern each other: open-loop independent requests under round robin, fixed fleet.
     pub independent: bool,
+    /// Whether a closed loop is looked at between the passes of the only worker, as the reference does there, so that
+    /// think times end at a pass boundary.
+    pub pulls_between_passes: bool,
     /// Whether requests carry planned outputs, which prefill workers then produce in full.
     pub planned_outputs: bool,
 }

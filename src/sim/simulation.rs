@@ -44,6 +44,8 @@ pub struct Simulation {
     single_worker: bool,
     provisioned_until: SimTime,
     dead_ends: Vec<String>,
+    /// The cap is behind; only the pass in progress is completed.
+    closing: bool,
 }
 
 impl std::fmt::Debug for Simulation {
@@ -80,10 +82,12 @@ impl Simulation {
             semantics: run.semantics,
             disaggregated,
             single_worker: !disaggregated && fixed_fleet && pools.iter().all(|(n, e)| *n == 1 && e.dp_size == 1),
+            pulls_between_passes: false,
             independent: !disaggregated && fixed_fleet && arrivals.is_flat(),
             planned_outputs,
         };
 
+        let facts = RunFacts { pulls_between_passes: facts.single_worker && arrivals.is_closed_loop(), ..facts };
         let mut app = App::empty();
         app.add_plugins(SimPlugin);
         let mut world = std::mem::take(app.world_mut());
@@ -126,6 +130,7 @@ impl Simulation {
             single_worker,
             provisioned_until: SimTime::ZERO,
             dead_ends: Vec::new(),
+            closing: false,
         })
     }
 
@@ -162,8 +167,10 @@ impl Simulation {
     }
 
     fn next_instant(&self) -> Option<SimTime> {
-        let due = self.world.resource::<Agenda>().peek().map(|(at, _)| at);
-        let arrival = self.world.resource::<Arrivals>().next_time();
+        let agenda = self.world.resource::<Agenda>();
+        let due = agenda.peek().map(|(at, _)| at);
+        let waits = self.world.resource::<RunFacts>().pulls_between_passes && agenda.has_work();
+        let arrival = self.world.resource::<Arrivals>().next_time().filter(|_| !waits);
         due.into_iter().chain(arrival).min()
     }
 
@@ -214,7 +221,7 @@ impl Simulation {
                 break;
             }
         }
-        let over = self.world.resource::<Arrivals>().next_time().is_none() && !self.any_engine(|e| e.busy_until.is_some());
+        let over = !self.closing && self.world.resource::<Arrivals>().next_time().is_none() && !self.any_engine(|e| e.busy_until.is_some());
         if over && self.is_stuck() {
             let at = self.world.resource::<VirtualClock>().last_event;
             self.world.resource_mut::<VirtualClock>().now = at;
@@ -235,7 +242,7 @@ impl Simulation {
             if self.is_over() {
                 break;
             }
-            if self.is_dead_end() {
+            if !self.closing && self.is_dead_end() {
                 let at = self.now();
                 self.fail_everything(at);
                 continue;
@@ -359,6 +366,7 @@ impl Simulation {
         // An idle worker jumps to the next arrival before the cap is looked at.
         let Some(to) = end.or(if self.is_stuck() { None } else { arrival }).filter(|to| *to > cap) else { return };
         self.cap = to;
+        self.closing = true;
         self.world.resource_mut::<VirtualClock>().limit = to;
         self.for_each_engine(|_, engine| engine.frozen = true);
         self.run_until(to);
@@ -367,7 +375,11 @@ impl Simulation {
     /// Ends the run where it stands and hands out everything measured.
     pub fn finish(mut self) -> Outcome {
         self.finish_last_pass();
-        let last_event = self.world.resource::<VirtualClock>().last_event;
+        let mut last_event = self.world.resource::<VirtualClock>().last_event;
+        // Passes that concern nobody end silently, and the next one starts there.
+        self.for_each_engine(|_, engine| {
+            last_event = engine.ranks.iter().map(Scheduler::last_start).fold(last_event, SimTime::max);
+        });
         self.provision_to(last_event);
         let (mut passes, mut preemptions) = (0, 0);
         let mut removed = Vec::new();
@@ -377,6 +389,8 @@ impl Simulation {
         self.for_each_engine(|_, engine| ranks.append(&mut engine.ranks));
         for rank in &mut ranks {
             passes += rank.passes();
+            let given_up = rank.dead_ends().iter().take(EXPLAINED);
+            self.dead_ends.extend(given_up.map(|(request, reason)| format!("dead end: request {request}: {reason}")));
             preemptions += rank.preemptions();
             removed.extend(rank.uncounted_gaps());
             if rank.emits_to_clients() {

@@ -42,6 +42,7 @@ impl Scheduler {
     /// Forms the pass that starts `now`.
     pub fn form(&mut self, now: SimTime) -> Formed {
         self.pass += 1;
+        self.last_start = now;
         let mut pass = PassState { budget: self.budget(), ..PassState::default() };
         self.schedule_running(&mut pass);
         self.schedule_waiting(now, &mut pass);

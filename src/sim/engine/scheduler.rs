@@ -173,6 +173,12 @@ pub struct Scheduler {
     pub(super) burst_blocks: u32,
     /// Length of the pass log at which it is trimmed next.
     pub(super) log_limit: usize,
+    /// Requests given up, with the reason.
+    pub(super) dead_ends: Vec<(u32, String)>,
+    /// Requests whose end has not been published: should the run stop before, they count as unfinished.
+    pub(super) ending: Vec<u32>,
+    /// Start of the latest pass.
+    pub(super) last_start: SimTime,
     /// Gaps of requests that failed after they had emitted.
     pub(super) removed_gaps: Vec<(u64, u64)>,
 }
@@ -202,6 +208,9 @@ impl Scheduler {
             batch_step: 0,
             burst_blocks: 0,
             log_limit: 8_192,
+            ending: Vec::new(),
+            dead_ends: Vec::new(),
+            last_start: SimTime::ZERO,
             removed_gaps: Vec::new(),
             sampler: config.speculation.as_ref().map(|s| BurstSampler::new(s, rank)),
             config: config.clone(),
@@ -260,6 +269,11 @@ impl Scheduler {
         (&self.gaps, &self.timer)
     }
 
+    /// Start of the latest pass.
+    pub fn last_start(&self) -> SimTime {
+        self.last_start
+    }
+
     /// Passes so far.
     pub fn passes(&self) -> u64 {
         self.pass
@@ -282,6 +296,9 @@ impl Scheduler {
 
     /// What the last pass did; leaves it empty.
     pub fn drain_events(&mut self) -> std::vec::Drain<'_, EngineEvent> {
+        while let Some(id) = self.ending.pop() {
+            self.forget(id);
+        }
         self.events.drain(..)
     }
 
@@ -479,7 +496,29 @@ impl Scheduler {
             last,
         });
         self.release_blocks(id);
-        self.forget(id);
+        self.ending.push(id);
+    }
+
+    /// Ends a running request that can never go on.
+    pub(super) fn give_up(&mut self, id: u32) {
+        let slot = &self.slots[id as usize];
+        let (request, tokens, blocks) = (slot.job.request, slot.len, self.pool.capacity());
+        self.dead_ends.push((request, format!("{tokens} tokens and a burst do not fit into {blocks} KV blocks")));
+        self.fail(id);
+    }
+
+    /// Ends a request as failed; its tokens do not count.
+    fn fail(&mut self, id: u32) {
+        self.forget_gaps(id);
+        self.finish(id, Ended::Failed);
+        let slot = &mut self.slots[id as usize];
+        slot.spans.clear();
+        slot.emitted = 0;
+    }
+
+    /// Requests that were given up, with the reason.
+    pub fn dead_ends(&self) -> &[(u32, String)] {
+        &self.dead_ends
     }
 
     /// Fails every request here: nothing can change any more. Returns what each of them lacked.
@@ -499,9 +538,8 @@ impl Scheduler {
                     self.pool.active()
                 ),
             ));
-            self.forget_gaps(id);
             self.waiting.retain(|other| *other != id);
-            self.finish(id, Ended::Failed);
+            self.fail(id);
         }
         self.blocked_head = None;
         lost

@@ -72,6 +72,13 @@ impl Scheduler {
                 self.burst_blocks = needed;
                 break;
             }
+            if let [alone] = self.running[..]
+                && self.outgrows_pool(alone, longest)
+            {
+                // The reference takes it out and in again for ever.
+                self.give_up(alone);
+                return None;
+            }
             self.preempt()?;
             self.collect_ready();
             if self.finished.is_empty() {
@@ -81,6 +88,13 @@ impl Scheduler {
         let active = self.pool.active() - self.burst_blocks;
         let duration = if self.config.role == Role::Prefill { SimDuration::ZERO } else { self.timer.decode(active) };
         Some((duration, active))
+    }
+
+    /// Whether the next burst of a request needs more blocks than there are.
+    fn outgrows_pool(&self, id: u32, longest: u32) -> bool {
+        let slot = &self.slots[id as usize];
+        let burst = longest.min(self.remaining(slot));
+        (slot.len + burst).div_ceil(self.config.block_size) > self.pool.capacity()
     }
 
     /// Emits the bursts of all ready requests; whoever is done is appended to `done`.

@@ -97,6 +97,7 @@ impl Scheduler {
             if blocks > 0 && !self.pool.take_private(blocks) {
                 break;
             }
+            self.last_start = at;
             let active = self.pool.active();
             let duration = self.timer.decode(active);
             let end = at + duration;
@@ -136,6 +137,7 @@ impl Scheduler {
             .running
             .iter()
             .chain(self.waiting.iter())
+            .chain(self.ending.iter())
             .filter_map(|id| self.slots[*id as usize].spans.first())
             .map(|span| span.first)
             .min()
@@ -169,7 +171,7 @@ impl Scheduler {
     pub fn uncounted_gaps(&mut self) -> Vec<(u64, u64)> {
         self.settle_batch();
         let mut gaps = self.removed_gaps.clone();
-        for id in self.running.iter().chain(self.waiting.iter()) {
+        for id in self.running.iter().chain(self.waiting.iter()).chain(self.ending.iter()) {
             self.gaps_of(*id, &mut gaps);
         }
         gaps
@@ -181,6 +183,7 @@ impl Scheduler {
         self.running
             .iter()
             .chain(self.waiting.iter())
+            .chain(self.ending.iter())
             .map(|id| {
                 let slot = &self.slots[*id as usize];
                 let last = slot.spans.last().map(|s| SimTime::from_nanos(self.log.end(s.last)));
