@@ -36,6 +36,8 @@ pub enum Action {
         request: u32,
         /// Prefill worker.
         source: Entity,
+        /// The hand-off failed: no time stamp.
+        cancelled: bool,
     },
 }
 
@@ -189,7 +191,7 @@ pub fn run_handoffs(
                     // The reference lets the request take its turn before it finds that it cannot fit.
                     let _ = pool.next_round_robin();
                     handoffs.open.remove(&request);
-                    handoffs.queue.push_back(Action::Release { request, source: handoff.source });
+                    handoffs.queue.push_back(Action::Release { request, source: handoff.source, cancelled: true });
                     clock.changed = true;
                     continue;
                 }
@@ -234,10 +236,10 @@ pub fn run_handoffs(
                 }
                 let reservation = engine.ranks[0].activate(request);
                 handoffs.stamps.push((request, Stamp::Activated, now));
-                handoffs.queue.push_back(Action::Release { request, source: handoff.source });
+                handoffs.queue.push_back(Action::Release { request, source: handoff.source, cancelled: false });
                 handoffs.reserved(reservation, now);
             }
-            Action::Release { request, source } => {
+            Action::Release { request, source, cancelled } => {
                 let Ok(mut engine) = engines.get_mut(source) else { continue };
                 if engine.busy_until.is_some() {
                     engine.deferred.push(action);
@@ -247,7 +249,9 @@ pub fn run_handoffs(
                 if let Some(open) = handoffs.open.get_mut(&request) {
                     open.released = true;
                 }
-                handoffs.stamps.push((request, Stamp::Released, now));
+                if !cancelled {
+                    handoffs.stamps.push((request, Stamp::Released, now));
+                }
                 handoffs.reserved(reservation, now);
             }
         }

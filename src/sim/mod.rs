@@ -155,10 +155,7 @@ impl Plugin for SimPlugin {
                 });
             });
         }
-        app.configure_sets(
-            SimStep,
-            (Completions, Lifecycle, Arrivals, Routing, Handoff, Engines, Scaling).chain(),
-        )
-        .add_plugins((ArrivalsPlugin, EnginesPlugin, HandoffPlugin, ScalingPlugin));
+        app.configure_sets(SimStep, (Completions, Lifecycle, Arrivals, Routing, Handoff, Engines, Scaling).chain())
+            .add_plugins((ArrivalsPlugin, EnginesPlugin, HandoffPlugin, ScalingPlugin));
     }
 }

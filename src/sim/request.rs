@@ -5,12 +5,12 @@ use bevy::prelude::*;
 use crate::scenario::Role;
 use crate::time::SimTime;
 
+use super::RunFacts;
 use super::arrivals::Arrivals;
 use super::engine::{Ended, EngineEvent};
 use super::handoff::Handoffs;
 use super::kv::PromptIndex;
 use super::metrics::{FinalStatus, HandoffRecord, RequestRecord};
-use super::RunFacts;
 
 /// Index of a request in its workload.
 #[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,8 +96,9 @@ pub fn apply_news(
     mut timelines: Query<(&mut Timeline, &mut Phase)>,
 ) {
     for item in news.0.drain(..) {
-        let (EngineEvent::Admitted { request, .. } | EngineEvent::Ended { request, .. } | EngineEvent::Held { request }) =
-            item.event;
+        let (EngineEvent::Admitted { request, .. }
+        | EngineEvent::Ended { request, .. }
+        | EngineEvent::Held { request }) = item.event;
         let Some(entity) = requests.entities.get(request as usize).copied().flatten() else { continue };
         let Ok((mut timeline, mut phase)) = timelines.get_mut(entity) else { continue };
         let record = &mut timeline.0;

@@ -43,11 +43,7 @@ pub fn activate_ready_workers(
 }
 
 /// KV transfers that end now.
-pub fn complete_transfers(
-    mut clock: ResMut<VirtualClock>,
-    mut agenda: ResMut<Agenda>,
-    mut handoffs: ResMut<Handoffs>,
-) {
+pub fn complete_transfers(mut clock: ResMut<VirtualClock>, mut agenda: ResMut<Agenda>, mut handoffs: ResMut<Handoffs>) {
     while let Some(Due::Transfer(request)) = agenda.take_if(clock.now, |due| matches!(due, Due::Transfer(_))) {
         handoffs.arrived(request);
         clock.changed = true;

@@ -221,7 +221,9 @@ impl Simulation {
                 break;
             }
         }
-        let over = !self.closing && self.world.resource::<Arrivals>().next_time().is_none() && !self.any_engine(|e| e.busy_until.is_some());
+        let over = !self.closing
+            && self.world.resource::<Arrivals>().next_time().is_none()
+            && !self.any_engine(|e| e.busy_until.is_some());
         if over && self.is_stuck() {
             let at = self.world.resource::<VirtualClock>().last_event;
             self.world.resource_mut::<VirtualClock>().now = at;
@@ -285,7 +287,10 @@ impl Simulation {
         self.for_each_engine(|worker, engine| {
             for rank in &mut engine.ranks {
                 for (request, state) in rank.fail_all() {
-                    lost.push((request, format!("request {request} at {:?} worker {}: {state}", worker.role, worker.id)));
+                    lost.push((
+                        request,
+                        format!("request {request} at {:?} worker {}: {state}", worker.role, worker.id),
+                    ));
                 }
                 rank.cancel_transfers();
                 news.extend(rank.drain_events().map(|event| NewsItem { at, role: worker.role, event }));
@@ -325,7 +330,8 @@ impl Simulation {
             self.world.resource::<Fleet>().pools.iter().flat_map(|p| &p.members).map(|m| m.entity).collect();
         let mut output_tokens = 0;
         for entity in entities {
-            let Ok((worker, state, engine)) = self.world.query::<(&Worker, &Lifecycle, &Engine)>().get(&self.world, entity)
+            let Ok((worker, state, engine)) =
+                self.world.query::<(&Worker, &Lifecycle, &Engine)>().get(&self.world, entity)
             else {
                 continue;
             };
@@ -415,12 +421,11 @@ impl Simulation {
         records.extend(unfinished.into_values());
         records.sort_unstable_by_key(|r| (r.arrival, r.request));
         let fleet = self.world.resource::<Fleet>();
-        let seconds = |role: Role| {
-            fleet.pools.iter().filter(|p| p.role == role).map(|p| p.provisioned as f64 / 1e9).sum::<f64>()
-        };
+        let seconds =
+            |role: Role| fleet.pools.iter().filter(|p| p.role == role).map(|p| p.provisioned as f64 / 1e9).sum::<f64>();
         let decode_worker_seconds = if self.single_worker {
             let completed = records.iter().filter(|r| r.status == FinalStatus::Completed && r.first_admit.is_some());
-            completed.filter_map(|r| r.terminal).max().unwrap_or_default().as_secs()
+            completed.filter_map(|r| r.terminal).max().unwrap_or_default().as_secs().max(1e-9)
         } else {
             seconds(Role::Decode) + seconds(Role::Aggregated)
         };

@@ -108,8 +108,14 @@ impl Pool {
                 Scheduler::new(&self.config, semantics, self.timer.clone(), prompts, index)
             })
             .collect();
-        let engine =
-            Engine { ranks, busy_until: None, inbox: VecDeque::new(), deferred: Vec::new(), next_rank: 0, frozen: false };
+        let engine = Engine {
+            ranks,
+            busy_until: None,
+            inbox: VecDeque::new(),
+            deferred: Vec::new(),
+            next_rank: 0,
+            frozen: false,
+        };
         (Worker { id, role: self.role }, Lifecycle(state), engine)
     }
 

@@ -6,8 +6,8 @@
 use crate::scenario::Role;
 use crate::time::{SimDuration, SimTime};
 
-use super::scheduler::{BlockedHead, Ended, EngineEvent, Scheduler, Status};
 use super::schedule::{Cached, PassState, Scheduled};
+use super::scheduler::{BlockedHead, Ended, EngineEvent, Scheduler, Status};
 use super::tokens::TokenSpan;
 
 /// A pass that has been formed.
@@ -133,6 +133,8 @@ impl Scheduler {
                 Candidate::Wait => break,
                 Candidate::Refuse(id, how) => {
                     self.waiting.pop_front();
+                    // A prompt that came with a hand-off holds blocks: they are free for this pass already.
+                    self.release_blocks(id);
                     self.rejected.push((id, how));
                 }
                 Candidate::Admit(id, cached) => {

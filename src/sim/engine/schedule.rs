@@ -123,7 +123,8 @@ impl Scheduler {
                         slot.allocated = after;
                         slot.private += needed - from_cache;
                         // Blocks computed without being allocated (a failed first try) stay private for good.
-                        slot.registered = slot.registered.max(from_cache).max(if held_blocks == 0 { begin / size } else { 0 });
+                        slot.registered =
+                            slot.registered.max(from_cache).max(if held_blocks == 0 { begin / size } else { 0 });
                         break;
                     }
                     self.settle_batch();

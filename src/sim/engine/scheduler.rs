@@ -199,7 +199,8 @@ impl Scheduler {
         prompts: &PromptIndex,
         rank: u32,
     ) -> Self {
-        let batching = config.speculation.is_none() && !prompts.names_outputs() && config.block_size <= BATCH_BLOCK_LIMIT;
+        let batching =
+            config.speculation.is_none() && !prompts.names_outputs() && config.block_size <= BATCH_BLOCK_LIMIT;
         Self {
             pool: KvPool::new(config.num_gpu_blocks, prompts.nodes()),
             batch: DecodeBatch::new(if batching { config.block_size } else { 1 }),

@@ -47,7 +47,8 @@ impl Scheduler {
         if self.batch.members() == 0 {
             return;
         }
-        let mut members: Vec<u32> = self.batch.slots().filter(|id| self.slots[*id as usize].batched.is_some()).collect();
+        let mut members: Vec<u32> =
+            self.batch.slots().filter(|id| self.slots[*id as usize].batched.is_some()).collect();
         members.sort_unstable_by_key(|id| self.slots[*id as usize].admitted);
         for id in members {
             self.settle_member(id);

@@ -347,7 +347,8 @@ impl KvPool {
         let sibling = self.list(home);
         let order = self.next_order;
         self.next_order += 1;
-        let id = self.new_extent(Extent { lo, hi, owners: 1, home, order, sibling, split: NIL, older: NIL, newer: NIL });
+        let id =
+            self.new_extent(Extent { lo, hi, owners: 1, home, order, sibling, split: NIL, older: NIL, newer: NIL });
         if home != Home::Nowhere {
             self.set_list(home, id);
             self.changes += 1;

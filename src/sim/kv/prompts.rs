@@ -104,7 +104,8 @@ impl PromptIndex {
             Content::Unique => {}
             Content::Trie(trie) => {
                 let (trace, engine) = (u64::from(trie.block_tokens), u64::from(block_size));
-                let block = |trace_block: u32| (u64::from(trace_block) * trace / engine).min(u64::from(u32::MAX)) as u32;
+                let block =
+                    |trace_block: u32| (u64::from(trace_block) * trace / engine).min(u64::from(u32::MAX)) as u32;
                 index.nodes = trie
                     .nodes
                     .iter()
@@ -141,9 +142,11 @@ impl PromptIndex {
         let full = tokens / self.block_size;
         if let Some(streams) = &self.streams {
             if let Some(names) = streams.names.get(&request) {
-                path.extend(
-                    (0..).zip(names.iter()).map(|(block, node)| Segment { node: *node, lo: block, hi: block + 1 }),
-                );
+                path.extend((0..).zip(names.iter()).map(|(block, node)| Segment {
+                    node: *node,
+                    lo: block,
+                    hi: block + 1,
+                }));
             }
             return;
         }
