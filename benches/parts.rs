@@ -1,5 +1,7 @@
 //! The parts that take the time of a replay: reading a trace, the KV block pool, the passes of one engine.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::path::Path;

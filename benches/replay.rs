@@ -2,6 +2,8 @@
 //!
 //! Every measurement is one complete simulation of a workload that is generated or read anew, untimed, for each round.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{env, fs};

@@ -26,11 +26,7 @@ pub struct TimeRangeError(pub f64);
 fn nanos(ms: f64) -> Result<u64, TimeRangeError> {
     let ns = (ms * NS_PER_MS).round_ties_even();
     // 2^64 is exact in f64; anything at or above it does not fit.
-    if ns.is_finite() && ns >= 0.0 && ns < 18_446_744_073_709_551_616.0 {
-        Ok(ns as u64)
-    } else {
-        Err(TimeRangeError(ms))
-    }
+    if (0.0..18_446_744_073_709_551_616.0).contains(&ns) { Ok(ns as u64) } else { Err(TimeRangeError(ms)) }
 }
 
 impl SimTime {

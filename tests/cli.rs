@@ -1,5 +1,7 @@
 //! The program: exit codes, what goes to which stream, flags over files, and no panic on odd input.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

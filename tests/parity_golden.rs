@@ -1,5 +1,7 @@
 //! Whole runs of the reference: trace formats, sessions, mixed and decode-heavy loads, synthetic loads, full hours.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 /// Files whose name starts with one of these need no large trace.

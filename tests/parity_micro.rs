@@ -1,5 +1,7 @@
 //! Every hand-checkable run of the reference, request by request.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 /// Files whose name starts with one of these have a test of their own.

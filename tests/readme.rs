@@ -4,6 +4,8 @@
 //! Commands are the lines of `sh` blocks that begin with `dynosim ` or `cargo run --release -- `; files they need are the
 //! blocks marked `title=NAME` and the folder `configs/`.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 use std::time::Instant;
 use std::{error, fs};

@@ -1,5 +1,7 @@
 //! The report: hand-made outcomes with figures worked out by hand.
 
+#![allow(clippy::unwrap_used)]
+
 use std::time::Duration;
 
 use dynosim::report::{Recorder, Report, SessionNames, TimeseriesError, write_rows};

@@ -1,5 +1,7 @@
 //! The scenario document: what it accepts, what it refuses and how it says so.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 
 use dynosim::scenario::{

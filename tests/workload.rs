@@ -1,5 +1,7 @@
 //! Traces and generators: what is read is what the rules say, and nothing a file holds brings the program down.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::HashSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};

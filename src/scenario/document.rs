@@ -145,7 +145,7 @@ pub struct Scenario {
     /// Seed of the embedded generators [default: 42]
     #[arg(long, value_name = "SEED", help_heading = RUN)]
     pub seed: Option<u64>,
-    /// Stop before the first event later than this, simulated seconds; traces and embedded generators only
+    /// Stop before the first event later than this, simulated seconds
     #[arg(long, value_name = "SECONDS", help_heading = RUN, value_parser = finite, allow_negative_numbers = true)]
     pub max_sim_time_seconds: Option<f64>,
     /// offline, the only mode
@@ -163,7 +163,7 @@ pub struct Scenario {
     /// Where the report goes: a file or a folder [default: dynosim_report_YYYYMMDD_HHMMSS.json]
     #[arg(long, value_name = "PATH", help_heading = OUTPUT)]
     pub report_json: Option<String>,
-    /// One row per request, JSON Lines; traces and embedded generators only
+    /// One row per request, JSON Lines
     #[arg(long, value_name = "PATH", help_heading = OUTPUT)]
     pub report_jsonl: Option<String>,
     /// The fleet over time, CSV

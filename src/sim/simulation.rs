@@ -421,8 +421,9 @@ impl Simulation {
         records.extend(unfinished.into_values());
         records.sort_unstable_by_key(|r| (r.arrival, r.request));
         let fleet = self.world.resource::<Fleet>();
-        let seconds =
-            |role: Role| fleet.pools.iter().filter(|p| p.role == role).map(|p| p.provisioned as f64 / 1e9).sum::<f64>();
+        let seconds = |role: Role| {
+            fleet.pools.iter().filter(|p| p.role == role).map(|p| p.provisioned).sum::<u128>() as f64 / 1e9
+        };
         let decode_worker_seconds = if self.single_worker {
             let completed = records.iter().filter(|r| r.status == FinalStatus::Completed && r.first_admit.is_some());
             completed.filter_map(|r| r.terminal).max().unwrap_or_default().as_secs().max(1e-9)

@@ -70,6 +70,11 @@ impl Scheduler {
         self.ended_early = early;
         self.ended_early.clear();
         let end = start + decode.map_or(SimDuration::ZERO, |(duration, _)| duration);
+        if worked && end == now && !emits && self.rejected.is_empty() && !self.has_news() {
+            self.break_livelock();
+        } else {
+            self.fruitless = 0;
+        }
         if !prefill.is_zero() {
             decode = decode.map(|(duration, _)| (duration, u32::MAX));
         }

@@ -12,6 +12,9 @@ use super::speculative::BurstSampler;
 use super::tokens::{GapCounts, PassLog, TokenSpan};
 use super::transfer::Transfers;
 
+/// Passes in a row that may take no time and get nobody any further.
+const FRUITLESS_PASSES: u32 = 1_024;
+
 /// Larger blocks are rare and would make the batch's table of block boundaries large.
 const BATCH_BLOCK_LIMIT: u32 = 1 << 16;
 
@@ -173,6 +176,8 @@ pub struct Scheduler {
     pub(super) burst_blocks: u32,
     /// Length of the pass log at which it is trimmed next.
     pub(super) log_limit: usize,
+    /// Passes in a row that took no time and got nobody any further.
+    pub(super) fruitless: u32,
     /// Requests given up, with the reason.
     pub(super) dead_ends: Vec<(u32, String)>,
     /// Requests whose end has not been published: should the run stop before, they count as unfinished.
@@ -210,6 +215,7 @@ impl Scheduler {
             burst_blocks: 0,
             log_limit: 8_192,
             ending: Vec::new(),
+            fruitless: 0,
             dead_ends: Vec::new(),
             last_start: SimTime::ZERO,
             removed_gaps: Vec::new(),
@@ -500,12 +506,27 @@ impl Scheduler {
         self.ending.push(id);
     }
 
-    /// Ends a running request that can never go on.
+    /// Ends a request that can never go on.
     pub(super) fn give_up(&mut self, id: u32) {
         let slot = &self.slots[id as usize];
         let (request, tokens, blocks) = (slot.job.request, slot.len, self.pool.capacity());
         self.dead_ends.push((request, format!("{tokens} tokens and a burst do not fit into {blocks} KV blocks")));
+        self.waiting.retain(|other| *other != id);
         self.fail(id);
+    }
+
+    /// Called after a pass that took no time and got nobody any further. Requests that take turns giving way at one
+    /// instant would do so for ever; the reference's single-worker loop stops after as many such passes.
+    pub(super) fn break_livelock(&mut self) {
+        self.fruitless += 1;
+        if self.fruitless < FRUITLESS_PASSES {
+            return;
+        }
+        self.fruitless = 0;
+        let stuck = self.running.first().or(self.waiting.front()).copied();
+        if let Some(id) = stuck {
+            self.give_up(id);
+        }
     }
 
     /// Ends a request as failed; its tokens do not count.

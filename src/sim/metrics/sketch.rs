@@ -14,9 +14,9 @@ const MAX_KEY: i32 = 400_000;
 pub struct Distribution {
     zero: u64,
     count: u64,
-    sum: f64,
-    sum_low: f64,
-    sum_squares: f64,
+    mean: f64,
+    /// Sum of squared differences from the mean.
+    spread: f64,
     min: f64,
     max: f64,
     /// Counts of the buckets `first_key..`.
@@ -29,9 +29,8 @@ impl Default for Distribution {
         Self {
             zero: 0,
             count: 0,
-            sum: 0.0,
-            sum_low: 0.0,
-            sum_squares: 0.0,
+            mean: 0.0,
+            spread: 0.0,
             min: f64::INFINITY,
             max: f64::NEG_INFINITY,
             buckets: Vec::new(),
@@ -88,15 +87,12 @@ impl Distribution {
         if count == 0 {
             return;
         }
-        let weight = count as f64;
+        // Welford's update with a weight: no cancellation where all values are nearly equal.
         self.count += count;
-        // Kahan-Babuska: millions of small gaps must not lose digits to a large sum.
-        let term = value * weight;
-        let total = self.sum + term;
-        self.sum_low +=
-            if self.sum.abs() >= term.abs() { (self.sum - total) + term } else { (term - total) + self.sum };
-        self.sum = total;
-        self.sum_squares += value * value * weight;
+        let weight = count as f64;
+        let before = value - self.mean;
+        self.mean += before * (weight / self.count as f64);
+        self.spread += weight * before * (value - self.mean);
         self.min = self.min.min(value);
         self.max = self.max.max(value);
     }
@@ -106,11 +102,13 @@ impl Distribution {
         if other.count == 0 {
             return;
         }
+        let total = (self.count + other.count) as f64;
+        let apart = other.mean - self.mean;
+        let share = other.count as f64 / total;
+        self.mean += apart * share;
+        self.spread += other.spread + apart * apart * self.count as f64 * share;
         self.zero += other.zero;
         self.count += other.count;
-        self.sum += other.sum;
-        self.sum_low += other.sum_low;
-        self.sum_squares += other.sum_squares;
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
         if other.buckets.is_empty() {
@@ -141,16 +139,12 @@ impl Distribution {
 
     /// Arithmetic mean; 0 without samples.
     pub fn mean(&self) -> f64 {
-        if self.count == 0 { 0.0 } else { (self.sum + self.sum_low) / self.count as f64 }
+        self.mean
     }
 
     /// Population standard deviation; 0 without samples.
     pub fn std(&self) -> f64 {
-        if self.count == 0 {
-            return 0.0;
-        }
-        let mean = self.mean();
-        (self.sum_squares / self.count as f64 - mean * mean).max(0.0).sqrt()
+        if self.count == 0 { 0.0 } else { (self.spread / self.count as f64).max(0.0).sqrt() }
     }
 
     /// Smallest sample; 0 without samples.
