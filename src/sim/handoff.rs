@@ -128,13 +128,14 @@ impl Handoffs {
         self.open.remove(&request);
     }
 
-    /// Drops everything, after a dead end.
-    pub fn clear(&mut self) {
-        self.queue.clear();
-        self.unplaced.clear();
-        self.open.clear();
-        self.stamps.clear();
-        self.ended.clear();
+    /// A dead end failed `request`: its prefill worker gets its blocks back.
+    pub fn cancel(&mut self, request: u32) {
+        if let Some(handoff) = self.open.remove(&request)
+            && handoff.held_at.is_some()
+            && !handoff.released
+        {
+            self.queue.push_back(Action::Release { request, source: handoff.source, cancelled: true });
+        }
     }
 }
 

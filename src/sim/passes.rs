@@ -142,7 +142,9 @@ pub fn run_on(
         clock.last_event = clock.last_event.max(at);
         engine.busy_until = None;
         let (end, idle) = run_privately(*worker, engine, at, border, &mut news);
-        if !idle {
+        if idle {
+            clock.last_event = clock.last_event.max(end);
+        } else {
             engine.busy_until = Some(end);
             agenda.enter(end, Due::PassEnd(entity));
         }
@@ -209,13 +211,14 @@ fn run_privately(
 /// instant at which something happened.
 fn run_alone(worker: Worker, engine: &mut Engine, prompts: &Prompts, until: SimTime, news: &mut News) -> SimTime {
     let mut last = SimTime::ZERO;
-    let mut now = SimTime::ZERO;
+    let mut now = engine.idle_at;
     loop {
         if let Some(end) = engine.busy_until {
             if end >= until {
                 return last;
             }
             now = end;
+            engine.idle_at = end;
             last = last.max(end);
             engine.busy_until = None;
             for rank in &mut engine.ranks {

@@ -221,16 +221,22 @@ impl Simulation {
                 break;
             }
         }
+        while self.meets_independent_dead_end() {
+            let at = self.world.resource::<VirtualClock>().last_event;
+            self.break_dead_end(at);
+            self.run_on.run(&mut self.world);
+        }
+        if limit < SimTime::MAX {
+            self.world.resource_mut::<VirtualClock>().now = limit;
+        }
+    }
+
+    /// Whether all workers of a fixed fleet with all arrivals behind are idle while requests are in flight.
+    fn meets_independent_dead_end(&self) -> bool {
         let over = !self.closing
             && self.world.resource::<Arrivals>().next_time().is_none()
             && !self.any_engine(|e| e.busy_until.is_some());
-        if over && self.is_stuck() {
-            let at = self.world.resource::<VirtualClock>().last_event;
-            self.world.resource_mut::<VirtualClock>().now = at;
-            self.fail_everything(at);
-        } else if limit < SimTime::MAX {
-            self.world.resource_mut::<VirtualClock>().now = limit;
-        }
+        over && self.is_stuck()
     }
 
     fn any_engine(&self, test: impl Fn(&Engine) -> bool) -> bool {
@@ -245,8 +251,11 @@ impl Simulation {
                 break;
             }
             if !self.closing && self.is_dead_end() {
-                let at = self.now();
-                self.fail_everything(at);
+                let at = self.world.resource::<VirtualClock>().last_event;
+                self.provision_to(at);
+                self.world.resource_mut::<VirtualClock>().now = at;
+                self.break_dead_end(at);
+                self.settle();
                 continue;
             }
             let Some(next) = self.next_instant().filter(|next| *next <= limit) else { break };
@@ -254,12 +263,17 @@ impl Simulation {
             let mut clock = self.world.resource_mut::<VirtualClock>();
             clock.now = next;
             clock.last_event = clock.last_event.max(next);
-            loop {
-                self.world.resource_mut::<VirtualClock>().changed = false;
-                self.step.run(&mut self.world);
-                if !self.world.resource::<VirtualClock>().changed {
-                    break;
-                }
+            self.settle();
+        }
+    }
+
+    /// Repeats rounds at the current instant until one changes nothing.
+    fn settle(&mut self) {
+        loop {
+            self.world.resource_mut::<VirtualClock>().changed = false;
+            self.step.run(&mut self.world);
+            if !self.world.resource::<VirtualClock>().changed {
+                break;
             }
         }
     }
@@ -280,46 +294,52 @@ impl Simulation {
         }
     }
 
-    /// A dead end: nothing that can still happen lets these requests proceed. They fail, the run goes on.
-    fn fail_everything(&mut self, at: SimTime) {
-        let mut lost = Vec::new();
+    /// A dead end: nothing that can still happen lets the requests in flight proceed. Those that everything waits behind
+    /// fail, on decode workers first, since prefill workers may only wait for those. The run goes on.
+    fn break_dead_end(&mut self, at: SimTime) {
+        let mut lost: Vec<(u32, String)> = Vec::new();
         let mut news = Vec::new();
-        self.for_each_engine(|worker, engine| {
-            for rank in &mut engine.ranks {
-                for (request, state) in rank.fail_all() {
-                    lost.push((
-                        request,
-                        format!("request {request} at {:?} worker {}: {state}", worker.role, worker.id),
-                    ));
+        let roles = [Role::Decode, Role::Aggregated, Role::Prefill];
+        for role in roles {
+            let mut reservations = Vec::new();
+            self.for_each_engine(|worker, engine| {
+                if worker.role != role {
+                    return;
                 }
-                rank.cancel_transfers();
-                news.extend(rank.drain_events().map(|event| NewsItem { at, role: worker.role, event }));
+                engine.idle_at = engine.idle_at.max(at);
+                for rank in &mut engine.ranks {
+                    let Some((request, reason)) = rank.fail_blocker() else { continue };
+                    lost.push((request, format!("request {request} on {role} worker {}: {reason}", worker.id)));
+                    reservations.push(rank.try_reservation());
+                    news.extend(rank.drain_events().map(|event| NewsItem { at, role, event }));
+                }
+            });
+            let mut handoffs = self.world.resource_mut::<Handoffs>();
+            for reservation in reservations {
+                handoffs.reserved(reservation, at);
             }
-            engine.deferred.clear();
-        });
-        self.world.resource_mut::<Handoffs>().clear();
-        self.world.resource_mut::<Unrouted>().0.clear();
-        // Requests that no scheduler holds: between the pools, or without a worker.
-        let known: std::collections::BTreeSet<u32> = lost.iter().map(|(request, _)| *request).collect();
-        let open: Vec<u32> = (0..)
-            .zip(&self.world.resource::<Requests>().entities)
-            .filter(|(request, entity)| entity.is_some() && !known.contains(request))
-            .map(|(request, _)| request)
-            .collect();
-        for request in open {
-            lost.push((request, format!("request {request}: in hand-off, its decode worker has no room for it")));
-            let how = Ended::Failed;
-            let event = EngineEvent::Ended { request, how, tokens: 0, first: None, second: None, last: None };
-            news.push(NewsItem { at, role: Role::Decode, event });
+            if !lost.is_empty() {
+                break;
+            }
         }
-        lost.sort_unstable();
-        let more = lost.len().saturating_sub(EXPLAINED);
-        self.dead_ends.extend(lost.into_iter().take(EXPLAINED).map(|(_, text)| format!("dead end at {at}: {text}")));
-        if more > 0 {
-            self.dead_ends.push(format!("dead end at {at}: and {more} more requests"));
+        if lost.is_empty() {
+            // No worker has them: they wait for one that never comes.
+            let waiting = (0..).zip(&self.world.resource::<Requests>().entities);
+            let waiting: Vec<u32> =
+                waiting.filter(|(_, entity)| entity.is_some()).map(|(request, _)| request).collect();
+            self.world.resource_mut::<Unrouted>().0.clear();
+            for request in waiting {
+                lost.push((request, format!("request {request}: no worker takes it")));
+                let how = Ended::Failed;
+                let event = EngineEvent::Ended { request, how, tokens: 0, first: None, second: None, last: None };
+                news.push(NewsItem { at, role: Role::Aggregated, event });
+            }
+        }
+        for (request, text) in lost {
+            self.world.resource_mut::<Handoffs>().cancel(request);
+            self.dead_ends.push(format!("dead end at {at}: {text}"));
         }
         self.world.resource_mut::<News>().0.extend(news);
-        self.run_on.run(&mut self.world);
     }
 
     /// The fleet at this instant.

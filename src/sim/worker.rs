@@ -39,6 +39,8 @@ pub struct Engine {
     pub deferred: Vec<Action>,
     /// Rank that gets the next request.
     pub next_rank: u32,
+    /// Since when it has been idle, as far as it runs alone.
+    pub idle_at: SimTime,
     /// No pass starts any more: the time cap is behind.
     pub frozen: bool,
 }
@@ -114,6 +116,7 @@ impl Pool {
             inbox: VecDeque::new(),
             deferred: Vec::new(),
             next_rank: 0,
+            idle_at: SimTime::ZERO,
             frozen: false,
         };
         (Worker { id, role: self.role }, Lifecycle(state), engine)

@@ -69,6 +69,7 @@ impl Scheduler {
         let worked = pass.scheduled || emits || !early.is_empty() || !self.rejected.is_empty() || self.has_events();
         self.ended_early = early;
         self.ended_early.clear();
+        self.passes += u64::from(worked);
         let end = start + decode.map_or(SimDuration::ZERO, |(duration, _)| duration);
         if worked && end == now && !emits && self.rejected.is_empty() && !self.has_news() {
             self.break_livelock();
@@ -172,15 +173,15 @@ impl Scheduler {
         if self.config.max_model_len.is_some_and(|limit| slot.job.prompt >= limit) {
             return self.refuse(id, Ended::Rejected);
         }
+        if self.semantics.fail_infeasible && self.fits_pool_but_never_ends(id) {
+            return self.refuse(id, Ended::Failed);
+        }
         if is_delivered(self, id) {
             return Candidate::Admit(id, Cached::default());
         }
         let blocks = slot.len.div_ceil(self.config.block_size);
         if slot.status == Status::Waiting && blocks > self.pool.capacity() {
             return self.refuse(id, Ended::Rejected);
-        }
-        if self.semantics.fail_infeasible && self.is_infeasible(id) {
-            return self.refuse(id, Ended::Failed);
         }
         let available = self.pool.capacity() - self.pool.active();
         if let Some(head) = self.blocked_head
@@ -211,9 +212,12 @@ impl Scheduler {
         Candidate::Refuse(id, how)
     }
 
-    /// Whether a request can never be completed here, however empty the pool.
-    fn is_infeasible(&self, id: u32) -> bool {
+    /// Whether a request's prompt fits, but it can never be completed here, however empty the pool.
+    fn fits_pool_but_never_ends(&self, id: u32) -> bool {
         let slot = &self.slots[id as usize];
+        if slot.job.prompt.div_ceil(self.config.block_size) > self.pool.capacity() {
+            return false;
+        }
         let mut end = u64::from(slot.job.prompt) + u64::from(slot.job.output.max(1)) - 1;
         if let Some(limit) = self.config.max_model_len {
             end = end.min(u64::from(limit) - 1);
@@ -271,7 +275,10 @@ impl Scheduler {
             self.trim_log();
         }
         for (id, how) in std::mem::take(&mut self.rejected) {
-            self.finish(id, how);
+            match how {
+                Ended::Failed => self.fail(id),
+                Ended::Completed | Ended::Rejected => self.finish(id, how),
+            }
         }
     }
 

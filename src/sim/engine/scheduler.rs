@@ -153,7 +153,10 @@ pub struct Scheduler {
     /// Requests in flight here (waiting or running).
     pub(super) unfinished: u32,
     pub(super) next_admission: u64,
+    /// Number of the pass being formed or formed last.
     pub(super) pass: u64,
+    /// Passes that did anything.
+    pub(super) passes: u64,
     /// Next step of the decode batch; equals the log's next index where tokens are visible.
     pub(super) step: u64,
     pub(super) log: PassLog,
@@ -232,6 +235,7 @@ impl Scheduler {
             unfinished: 0,
             next_admission: 0,
             pass: 0,
+            passes: 0,
             step: 0,
             log: PassLog::default(),
             gaps: GapCounts::default(),
@@ -281,9 +285,9 @@ impl Scheduler {
         self.last_start
     }
 
-    /// Passes so far.
+    /// Passes so far that did anything.
     pub fn passes(&self) -> u64 {
-        self.pass
+        self.passes
     }
 
     /// Requests that gave way so far.
@@ -497,7 +501,7 @@ impl Scheduler {
         self.events.push(EngineEvent::Ended {
             request,
             how,
-            tokens: slot.emitted,
+            tokens: if self.config.role == Role::Prefill { 0 } else { slot.emitted },
             first: slot.first,
             second: slot.second,
             last,
@@ -530,7 +534,7 @@ impl Scheduler {
     }
 
     /// Ends a request as failed; its tokens do not count.
-    fn fail(&mut self, id: u32) {
+    pub(super) fn fail(&mut self, id: u32) {
         self.forget_gaps(id);
         self.finish(id, Ended::Failed);
         let slot = &mut self.slots[id as usize];
@@ -543,27 +547,37 @@ impl Scheduler {
         &self.dead_ends
     }
 
-    /// Fails every request here: nothing can change any more. Returns what each of them lacked.
-    pub fn fail_all(&mut self) -> Vec<(u32, String)> {
-        let mut lost = Vec::new();
+    /// A dead end: fails the request that everything here waits behind. Returns it with what it lacked.
+    pub fn fail_blocker(&mut self) -> Option<(u32, String)> {
         self.settle_batch();
-        let ids: Vec<u32> = self.running.iter().chain(self.waiting.iter()).copied().collect();
-        for id in ids {
-            let slot = &self.slots[id as usize];
-            lost.push((
-                slot.job.request,
-                format!(
-                    "{} tokens ({} blocks) in a pool of {} blocks, {} of them in use",
-                    slot.len,
-                    slot.len.div_ceil(self.config.block_size),
-                    self.pool.capacity(),
-                    self.pool.active()
-                ),
-            ));
-            self.waiting.retain(|other| *other != id);
-            self.fail(id);
-        }
+        let Some(id) = self.running.first().or(self.waiting.front()).copied() else {
+            return self.fail_pending_transfer();
+        };
+        let slot = &self.slots[id as usize];
+        let (request, blocks) = (slot.job.request, slot.len.div_ceil(self.config.block_size));
+        let budget = self.config.max_num_batched_tokens.filter(|budget| {
+            !self.config.enable_chunked_prefill && *budget < slot.job.prompt && blocks <= self.pool.capacity()
+        });
+        let reason = match budget {
+            Some(budget) => format!(
+                "its prompt of {} tokens may not be cut (chunked prefill is off) and exceeds the {budget} tokens of a pass",
+                slot.job.prompt
+            ),
+            None => self.shortage(slot.len),
+        };
+        self.waiting.retain(|other| *other != id);
+        self.fail(id);
         self.blocked_head = None;
-        lost
+        Some((request, reason))
+    }
+
+    /// Why a context of `tokens` tokens does not fit.
+    pub(super) fn shortage(&self, tokens: u32) -> String {
+        format!(
+            "{tokens} tokens ({} blocks) wait for a pool of {} blocks, {} of them in use",
+            tokens.div_ceil(self.config.block_size),
+            self.pool.capacity(),
+            self.pool.active()
+        )
     }
 }

@@ -110,7 +110,7 @@ impl Scheduler {
             }
             self.log.push(end.as_nanos());
             self.step += 1;
-            self.pass += 1;
+            self.passes += 1;
             self.emitted += u64::from(members);
             at = end;
         }
@@ -126,7 +126,7 @@ impl Scheduler {
             return;
         }
         self.step += steps;
-        self.pass += steps;
+        self.passes += steps;
     }
 
     /// Forgets pass ends that no request in flight refers to.

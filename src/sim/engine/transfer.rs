@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::sim::kv::{Home, PromptIndex};
 
-use super::scheduler::{Job, Scheduler, Status};
+use super::scheduler::{Ended, EngineEvent, Job, Scheduler, Status};
 
 /// Blocks are reserved for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,21 +157,21 @@ impl Scheduler {
         self.try_reservation()
     }
 
-    /// Gives up every hand-off here, after a dead end.
-    pub fn cancel_transfers(&mut self) {
-        for (_, id) in std::mem::take(&mut self.transfers.held) {
-            self.release_blocks(id);
-            self.forget(id);
-        }
-        for (_, reserved) in std::mem::take(&mut self.transfers.reserved) {
-            self.pool.return_reserved(reserved.fresh);
-            self.release_blocks(reserved.slot);
-            self.forget(reserved.slot);
-        }
-        for pending in std::mem::take(&mut self.transfers.pending) {
-            self.forget(pending.slot);
-        }
-        self.transfers.expected_holds = 0;
+    /// Gives up the announced request at the head, which can get no blocks.
+    pub(super) fn fail_pending_transfer(&mut self) -> Option<(u32, String)> {
+        let pending = self.transfers.pending.pop_front()?;
+        let slot = &self.slots[pending.slot as usize];
+        let (request, reason) = (slot.job.request, self.shortage(slot.job.prompt));
+        self.events.push(EngineEvent::Ended {
+            request,
+            how: Ended::Failed,
+            tokens: 0,
+            first: None,
+            second: None,
+            last: None,
+        });
+        self.forget(pending.slot);
         self.transfers.capacity_changed();
+        Some((request, reason))
     }
 }
