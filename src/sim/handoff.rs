@@ -11,9 +11,10 @@ use crate::scenario::{EngineConfig, TransferTiming};
 use crate::time::{SimDuration, SimTime};
 
 use super::RunFacts;
+use super::arrivals::Arrivals;
 use super::clock::{Agenda, Due, VirtualClock};
 use super::engine::{Ended, EngineEvent, Job, Reservation};
-use super::request::{News, NewsItem, Prompts, Requests, Timeline};
+use super::request::{News, NewsItem, Prompts, Requests, SessionEnd, Timeline};
 use super::worker::{Engine, Fleet};
 
 /// One step of a hand-off.
@@ -72,6 +73,8 @@ pub struct Handoffs {
     unplaced: VecDeque<Action>,
     open: HashMap<u32, Handoff>,
     stamps: Vec<(u32, Stamp, SimTime)>,
+    /// Requests that ended on a prefill worker, whose sessions do not know yet.
+    closing: Vec<SessionEnd>,
     /// Records of requests that ended before their source was released.
     ended: HashMap<u32, usize>,
 }
@@ -108,6 +111,11 @@ impl Handoffs {
     /// Actions that waited for the end of a pass.
     pub fn resume(&mut self, actions: impl Iterator<Item = Action>) {
         self.queue.extend(actions);
+    }
+
+    /// Tells a session of an end together with the hand-offs of this instant.
+    pub fn close_later(&mut self, end: SessionEnd) {
+        self.closing.push(end);
     }
 
     /// The transfer of `request` is over.
@@ -159,7 +167,8 @@ fn transfer_time(source: &EngineConfig, prompt: u32, missing: u64) -> SimDuratio
 /// Executes the queue until it is empty, actions entered meanwhile included.
 pub fn run_handoffs(
     facts: Res<RunFacts>,
-    prompts: Res<Prompts>,
+    mut prompts: ResMut<Prompts>,
+    mut arrivals: ResMut<Arrivals>,
     mut requests: ResMut<Requests>,
     mut clock: ResMut<VirtualClock>,
     mut agenda: ResMut<Agenda>,
@@ -173,6 +182,10 @@ pub fn run_handoffs(
         return;
     }
     let now = clock.now;
+    for end in handoffs.closing.drain(..) {
+        end.tell(&mut arrivals, &mut prompts);
+        clock.changed = true;
+    }
     while let Some(action) = handoffs.queue.pop_front() {
         match action {
             Action::Reserve(request) => {

@@ -84,6 +84,24 @@ fn admitted(record: &mut RequestRecord, role: Role, at: SimTime, reused: u32) {
     }
 }
 
+/// The end of a request, as its session needs it.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionEnd {
+    request: u32,
+    at: SimTime,
+    output: u32,
+    how: Ended,
+}
+
+impl SessionEnd {
+    /// Lets the session go on.
+    pub fn tell(self, arrivals: &mut Arrivals, prompts: &mut Prompts) {
+        let next = arrivals.ended(self.request, self.at);
+        let said = if self.how == Ended::Completed { self.output } else { 0 };
+        prompts.0.end_turn(self.request, said, next);
+    }
+}
+
 /// Applies the news to the request entities; whoever ended becomes a record and tells its session.
 pub fn apply_news(
     mut commands: Commands,
@@ -125,9 +143,14 @@ pub fn apply_news(
                 requests.records.push(record);
                 commands.entity(entity).despawn();
                 handoffs.end(request, requests.records.len() - 1);
-                let next = arrivals.ended(request, item.at);
-                let said = if how == Ended::Completed { record.output_tokens } else { 0 };
-                prompts.0.end_turn(request, said, next);
+                let end = SessionEnd { request, at: item.at, output: record.output_tokens, how };
+                if item.role == Role::Prefill {
+                    // A request that ends before its hand-off is closed with the hand-offs of this instant, so what it
+                    // makes ready arrives a round later.
+                    handoffs.close_later(end);
+                } else {
+                    end.tell(&mut arrivals, &mut prompts);
+                }
                 clock.changed = true;
             }
         }
