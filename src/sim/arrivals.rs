@@ -194,7 +194,12 @@ pub struct Arrived {
 
 /// Requests on their way to the router.
 #[derive(Resource, Debug, Default)]
-pub struct Unrouted(pub VecDeque<Arrived>);
+pub struct Unrouted {
+    /// In order of arrival.
+    pub waiting: VecDeque<Arrived>,
+    /// Whether a worker became active for those that found none.
+    pub retry: bool,
+}
 
 /// Turns requests that are due into entities.
 pub fn release_arrivals(
@@ -234,8 +239,7 @@ pub fn release_arrivals(
         }
         requests.entities[request as usize] = Some(entity);
         requests.arrived += 1;
-        unrouted.0.push_back(Arrived { request, at: arrival, prompt, output });
+        unrouted.waiting.push_back(Arrived { request, at: arrival, prompt, output });
         clock.last_event = clock.last_event.max(arrival);
-        clock.changed = true;
     }
 }

@@ -16,13 +16,11 @@ pub struct VirtualClock {
     pub limit: SimTime,
     /// Last instant at which anything happened.
     pub last_event: SimTime,
-    /// Whether the current round changed anything; rounds repeat until one does not.
-    pub changed: bool,
 }
 
 impl Default for VirtualClock {
     fn default() -> Self {
-        Self { now: SimTime::ZERO, limit: SimTime::ZERO, last_event: SimTime::ZERO, changed: false }
+        Self { now: SimTime::ZERO, limit: SimTime::ZERO, last_event: SimTime::ZERO }
     }
 }
 

@@ -113,6 +113,11 @@ impl Handoffs {
         self.queue.extend(actions);
     }
 
+    /// Whether anything is to be done at this instant.
+    pub fn has_work(&self) -> bool {
+        !self.queue.is_empty() || !self.closing.is_empty() || !self.stamps.is_empty()
+    }
+
     /// Tells a session of an end together with the hand-offs of this instant.
     pub fn close_later(&mut self, end: SessionEnd) {
         self.closing.push(end);
@@ -130,6 +135,9 @@ impl Handoffs {
 
     /// The request ended; `record` is the index of its record.
     pub fn end(&mut self, request: u32, record: usize) {
+        if self.open.is_empty() {
+            return;
+        }
         if self.open.get(&request).is_some_and(|h| h.held_at.is_some() && !h.released) {
             self.ended.insert(request, record);
         }
@@ -170,7 +178,7 @@ pub fn run_handoffs(
     mut prompts: ResMut<Prompts>,
     mut arrivals: ResMut<Arrivals>,
     mut requests: ResMut<Requests>,
-    mut clock: ResMut<VirtualClock>,
+    clock: Res<VirtualClock>,
     mut agenda: ResMut<Agenda>,
     mut handoffs: ResMut<Handoffs>,
     mut fleet: ResMut<Fleet>,
@@ -184,7 +192,6 @@ pub fn run_handoffs(
     let now = clock.now;
     for end in handoffs.closing.drain(..) {
         end.tell(&mut arrivals, &mut prompts);
-        clock.changed = true;
     }
     while let Some(action) = handoffs.queue.pop_front() {
         match action {
@@ -206,7 +213,6 @@ pub fn run_handoffs(
                     let _ = pool.next_round_robin();
                     handoffs.open.remove(&request);
                     handoffs.queue.push_back(Action::Release { request, source: handoff.source, cancelled: true });
-                    clock.changed = true;
                     continue;
                 }
                 let Some(member) = pool.next_round_robin() else {
@@ -269,7 +275,6 @@ pub fn run_handoffs(
                 handoffs.reserved(reservation, now);
             }
         }
-        clock.changed = true;
     }
     let corrected = facts.semantics.handoff_after_first_token;
     for (request, stamp, at) in std::mem::take(&mut handoffs.stamps) {

@@ -49,7 +49,7 @@ fn run_pass(engine: &mut Engine, now: SimTime) -> (SimTime, bool) {
 
 /// Completes the passes that end now, in the order in which they began.
 pub fn complete_passes(
-    mut clock: ResMut<VirtualClock>,
+    clock: Res<VirtualClock>,
     mut agenda: ResMut<Agenda>,
     mut handoffs: ResMut<Handoffs>,
     mut news: ResMut<News>,
@@ -59,7 +59,6 @@ pub fn complete_passes(
         let Due::PassEnd(entity) = due else { continue };
         let Ok((worker, mut engine)) = engines.get_mut(entity) else { continue };
         complete_pass(*worker, &mut engine, clock.now, &mut handoffs, &mut news);
-        clock.changed = true;
     }
 }
 
@@ -68,7 +67,7 @@ pub fn complete_passes(
 pub fn start_passes(
     facts: Res<RunFacts>,
     fleet: Res<Fleet>,
-    mut clock: ResMut<VirtualClock>,
+    clock: Res<VirtualClock>,
     mut agenda: ResMut<Agenda>,
     mut handoffs: ResMut<Handoffs>,
     mut news: ResMut<News>,
@@ -96,7 +95,6 @@ pub fn start_passes(
             } else {
                 break;
             }
-            clock.changed = true;
         }
     }
 }

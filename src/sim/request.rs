@@ -110,7 +110,6 @@ pub fn apply_news(
     mut arrivals: ResMut<Arrivals>,
     mut handoffs: ResMut<Handoffs>,
     mut prompts: ResMut<Prompts>,
-    mut clock: ResMut<super::clock::VirtualClock>,
     mut timelines: Query<(&mut Timeline, &mut Phase)>,
 ) {
     for item in news.0.drain(..) {
@@ -151,7 +150,6 @@ pub fn apply_news(
                 } else {
                     end.tell(&mut arrivals, &mut prompts);
                 }
-                clock.changed = true;
             }
         }
     }

@@ -6,7 +6,6 @@ use crate::scenario::Role;
 
 use super::RunFacts;
 use super::arrivals::{Arrived, Unrouted};
-use super::clock::VirtualClock;
 use super::engine::Job;
 use super::handoff::Handoffs;
 use super::request::{Prompts, Requests, Timeline};
@@ -38,7 +37,6 @@ pub fn route_requests(
     facts: Res<RunFacts>,
     prompts: Res<Prompts>,
     requests: Res<Requests>,
-    mut clock: ResMut<VirtualClock>,
     mut unrouted: ResMut<Unrouted>,
     mut fleet: ResMut<Fleet>,
     mut handoffs: ResMut<Handoffs>,
@@ -46,11 +44,12 @@ pub fn route_requests(
     mut timelines: Query<&mut Timeline>,
 ) {
     let Some(pool) = fleet.entry_pool() else { return };
-    while let Some(&arrived) = unrouted.0.front() {
+    unrouted.retry = false;
+    while let Some(&arrived) = unrouted.waiting.front() {
         // Without an active worker requests wait here until one is ready.
         let Some(member) = pool.next_round_robin() else { return };
         let Ok(mut engine) = engines.get_mut(member.entity) else { return };
-        unrouted.0.pop_front();
+        unrouted.waiting.pop_front();
         let ranks = engine.ranks.len() as u32;
         let rank = engine.next_rank % ranks;
         engine.next_rank = rank + 1;
@@ -71,6 +70,5 @@ pub fn route_requests(
         if facts.disaggregated {
             handoffs.begin(arrived.request, member.entity, arrived.prompt, arrived.output);
         }
-        clock.changed = true;
     }
 }

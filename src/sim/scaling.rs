@@ -6,11 +6,11 @@ use crate::scenario::{Role, ScalingScript};
 use crate::time::SimTime;
 
 use super::RunFacts;
-use super::arrivals::Arrivals;
+use super::arrivals::{Arrivals, Unrouted};
 use super::clock::{Agenda, Due, VirtualClock};
 use super::handoff::Handoffs;
 use super::metrics::{ScalingEvent, WorkerState};
-use super::request::{Prompts, Requests};
+use super::request::{News, Prompts, Requests};
 use super::worker::{Engine, Fleet, Lifecycle};
 
 /// The script and what it did so far.
@@ -24,7 +24,7 @@ pub struct Scaling {
 
 /// Workers whose start-up is over take requests from now on.
 pub fn activate_ready_workers(
-    mut clock: ResMut<VirtualClock>,
+    clock: Res<VirtualClock>,
     mut agenda: ResMut<Agenda>,
     mut fleet: ResMut<Fleet>,
     mut handoffs: ResMut<Handoffs>,
@@ -38,15 +38,13 @@ pub fn activate_ready_workers(
             member.state = WorkerState::Active;
         }
         handoffs.retry_unplaced();
-        clock.changed = true;
     }
 }
 
 /// KV transfers that end now.
-pub fn complete_transfers(mut clock: ResMut<VirtualClock>, mut agenda: ResMut<Agenda>, mut handoffs: ResMut<Handoffs>) {
+pub fn complete_transfers(clock: Res<VirtualClock>, mut agenda: ResMut<Agenda>, mut handoffs: ResMut<Handoffs>) {
     while let Some(Due::Transfer(request)) = agenda.take_if(clock.now, |due| matches!(due, Due::Transfer(_))) {
         handoffs.arrived(request);
-        clock.changed = true;
     }
 }
 
@@ -69,6 +67,23 @@ pub fn remove_drained_workers(mut commands: Commands, mut fleet: ResMut<Fleet>, 
     }
 }
 
+/// Whether nothing but a scaling tick is left to do at this instant. Requests that wait for a worker which is not there
+/// are nothing to do: whoever activates a worker starts another round.
+pub fn is_settled(
+    facts: &RunFacts,
+    clock: &VirtualClock,
+    agenda: &Agenda,
+    arrivals: &Arrivals,
+    unrouted: &Unrouted,
+    handoffs: &Handoffs,
+    news: &News,
+) -> bool {
+    let waits = facts.pulls_between_passes && agenda.has_work();
+    let due = agenda.peek().is_some_and(|(at, due)| at <= clock.now && due != Due::ScalingTick);
+    let arrives = !waits && arrivals.next_time().is_some_and(|at| at <= clock.now);
+    !due && !arrives && !unrouted.retry && !handoffs.has_work() && news.0.is_empty()
+}
+
 /// Consults the script once everything else at this instant is settled.
 pub fn run_scaling_tick(
     mut commands: Commands,
@@ -76,14 +91,18 @@ pub fn run_scaling_tick(
     prompts: Res<Prompts>,
     arrivals: Res<Arrivals>,
     requests: Res<Requests>,
-    mut clock: ResMut<VirtualClock>,
+    mut unrouted: ResMut<Unrouted>,
+    news: Res<News>,
+    clock: Res<VirtualClock>,
     mut agenda: ResMut<Agenda>,
     mut scaling: ResMut<Scaling>,
     mut fleet: ResMut<Fleet>,
     mut handoffs: ResMut<Handoffs>,
     mut lifecycles: Query<&mut Lifecycle>,
 ) {
-    if clock.changed || agenda.take_if(clock.now, |due| due == Due::ScalingTick).is_none() {
+    if !is_settled(&facts, &clock, &agenda, &arrivals, &unrouted, &handoffs, &news)
+        || agenda.take_if(clock.now, |due| due == Due::ScalingTick).is_none()
+    {
         return;
     }
     let now = clock.now;
@@ -109,6 +128,7 @@ pub fn run_scaling_tick(
                 agenda.enter(now + startup, Due::WorkerReady(entity));
             } else {
                 handoffs.retry_unplaced();
+                unrouted.retry = !unrouted.waiting.is_empty();
             }
         }
         let mut surplus = provisioned.saturating_sub(target);
@@ -131,7 +151,6 @@ pub fn run_scaling_tick(
                 }
             }
         }
-        clock.changed = true;
     }
     let work_left = requests.in_flight() > 0 || !arrivals.is_drained();
     if work_left {

@@ -15,7 +15,7 @@ use super::handoff::Handoffs;
 use super::kv::PromptIndex;
 use super::metrics::{FinalStatus, Outcome, Snapshot, WorkerSnapshot, WorkerState};
 use super::request::{News, NewsItem, Requests, Timeline, add_tokens};
-use super::scaling::{Scaling, provision};
+use super::scaling::{Scaling, is_settled, provision};
 use super::worker::{Engine, Fleet, Lifecycle, Pool, Worker};
 use super::{Prompts, RunFacts, RunOn, SimPlugin, SimStep};
 
@@ -267,12 +267,21 @@ impl Simulation {
         }
     }
 
-    /// Repeats rounds at the current instant until one changes nothing.
+    /// Repeats rounds at the current instant until nothing is left to do there.
     fn settle(&mut self) {
         loop {
-            self.world.resource_mut::<VirtualClock>().changed = false;
             self.step.run(&mut self.world);
-            if !self.world.resource::<VirtualClock>().changed {
+            let world = &self.world;
+            let settled = is_settled(
+                world.resource(),
+                world.resource(),
+                world.resource(),
+                world.resource(),
+                world.resource(),
+                world.resource(),
+                world.resource(),
+            );
+            if settled && world.resource::<Agenda>().peek().is_none_or(|(at, _)| at > self.now()) {
                 break;
             }
         }
@@ -327,7 +336,7 @@ impl Simulation {
             let waiting = (0..).zip(&self.world.resource::<Requests>().entities);
             let waiting: Vec<u32> =
                 waiting.filter(|(_, entity)| entity.is_some()).map(|(request, _)| request).collect();
-            self.world.resource_mut::<Unrouted>().0.clear();
+            self.world.resource_mut::<Unrouted>().waiting.clear();
             for request in waiting {
                 lost.push((request, format!("request {request}: no worker takes it")));
                 let how = Ended::Failed;

@@ -58,6 +58,11 @@ impl DecodeBatch {
         self.crossing[(step % self.crossing.len() as u64) as usize]
     }
 
+    /// KV blocks the members need, step by step from `step` on.
+    pub fn needs_from(&self, step: u64) -> Needs<'_> {
+        Needs { crossing: &self.crossing, index: (step % self.crossing.len() as u64) as usize }
+    }
+
     /// KV blocks the members need in the `steps` steps from `step` on.
     pub fn blocks_needed_over(&self, step: u64, steps: u64) -> u64 {
         let size = self.crossing.len() as u64;
@@ -82,5 +87,24 @@ impl DecodeBatch {
     /// All members, in no order.
     pub fn slots(&self) -> impl Iterator<Item = u32> + '_ {
         self.finishing.iter().map(|Reverse((_, slot))| *slot)
+    }
+}
+
+/// Walks the table of block boundaries round and round.
+#[derive(Debug)]
+pub struct Needs<'a> {
+    crossing: &'a [u32],
+    index: usize,
+}
+
+impl Needs<'_> {
+    /// KV blocks needed in the next step.
+    pub fn next(&mut self) -> u32 {
+        let blocks = self.crossing[self.index];
+        self.index += 1;
+        if self.index == self.crossing.len() {
+            self.index = 0;
+        }
+        blocks
     }
 }

@@ -439,6 +439,8 @@ impl Scheduler {
         if let Some(tail) = self.slots[id as usize].tail.take() {
             self.pool.close_tail(tail);
         }
+        // The place will belong to another request, of which nothing is known yet.
+        self.blocked_head = self.blocked_head.filter(|head| head.slot != id);
         self.vacant.push(id);
     }
 

@@ -91,28 +91,30 @@ impl Scheduler {
             self.grind(finish);
             return now;
         }
-        let members = self.batch.members();
+        let members = u64::from(self.batch.members());
         let mut at = now;
+        // The first gap also holds whatever lay between the passes; from then on a gap is a pass.
+        let mut lag = now.as_nanos() - self.log.end(self.step - 1);
+        let mut needs = self.batch.needs_from(self.step);
         while at < until && self.step < finish {
-            let blocks = self.batch.blocks_needed(self.step);
+            let blocks = needs.next();
             if blocks > 0 && !self.pool.take_private(blocks) {
                 break;
             }
             self.last_start = at;
             let active = self.pool.active();
             let duration = self.timer.decode(active);
-            let end = at + duration;
-            let gap = end.as_nanos() - self.log.end(self.step - 1);
-            if gap == duration.as_nanos() {
-                self.gaps.add_step(active, u64::from(members));
+            if lag == 0 {
+                self.gaps.add_step(active, members);
             } else {
-                self.gaps.add(gap, u64::from(members));
+                self.gaps.add(lag + duration.as_nanos(), members);
+                lag = 0;
             }
-            self.log.push(end.as_nanos());
+            at += duration;
+            self.log.push(at.as_nanos());
             self.step += 1;
             self.passes += 1;
-            self.emitted += u64::from(members);
-            at = end;
+            self.emitted += members;
         }
         self.trim_log();
         at

@@ -499,6 +499,10 @@ impl KvPool {
 
     /// Takes `blocks` fresh private blocks, evicting as needed.
     pub fn take_private(&mut self, blocks: u32) -> bool {
+        if blocks <= self.free() {
+            self.resident += blocks;
+            return true;
+        }
         self.acquire(&[], 0, blocks, &mut Vec::new())
     }
 }
