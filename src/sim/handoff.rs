@@ -13,7 +13,7 @@ use crate::time::{SimDuration, SimTime};
 use super::RunFacts;
 use super::arrivals::Arrivals;
 use super::clock::{Agenda, Due, VirtualClock};
-use super::engine::{Ended, EngineEvent, Job, Reservation};
+use super::engine::{EngineEvent, Job, Reservation};
 use super::request::{News, NewsItem, Prompts, Requests, SessionEnd, Timeline};
 use super::worker::{Engine, Fleet};
 
@@ -200,15 +200,7 @@ pub fn run_handoffs(
                 let Some(pool) = fleet.output_pool() else { continue };
                 let blocks = handoff.prompt.div_ceil(pool.config.block_size);
                 if blocks > pool.config.num_gpu_blocks {
-                    let event = EngineEvent::Ended {
-                        request,
-                        how: Ended::Failed,
-                        tokens: 0,
-                        first: None,
-                        second: None,
-                        last: None,
-                    };
-                    news.0.push(NewsItem { at: now, role: pool.role, event });
+                    news.0.push(NewsItem { at: now, role: pool.role, event: EngineEvent::failed(request) });
                     // The reference lets the request take its turn before it finds that it cannot fit.
                     let _ = pool.next_round_robin();
                     handoffs.open.remove(&request);

@@ -10,7 +10,7 @@ use crate::workload::Workload;
 
 use super::arrivals::{Arrivals, Unrouted};
 use super::clock::{Agenda, Due, VirtualClock};
-use super::engine::{Ended, EngineEvent, GapCounts, Scheduler};
+use super::engine::{EngineEvent, GapCounts, Scheduler};
 use super::handoff::Handoffs;
 use super::kv::PromptIndex;
 use super::metrics::{FinalStatus, Outcome, Snapshot, WorkerSnapshot, WorkerState};
@@ -339,9 +339,7 @@ impl Simulation {
             self.world.resource_mut::<Unrouted>().waiting.clear();
             for request in waiting {
                 lost.push((request, format!("request {request}: no worker takes it")));
-                let how = Ended::Failed;
-                let event = EngineEvent::Ended { request, how, tokens: 0, first: None, second: None, last: None };
-                news.push(NewsItem { at, role: Role::Aggregated, event });
+                news.push(NewsItem { at, role: Role::Aggregated, event: EngineEvent::failed(request) });
             }
         }
         for (request, text) in lost {

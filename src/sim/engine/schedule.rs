@@ -51,19 +51,9 @@ impl Scheduler {
             return Cached::default();
         }
         let size = self.config.block_size;
+        let full = self.slots[id as usize].len / size;
+        let mut at = self.find_named(id, full);
         let slot = &self.slots[id as usize];
-        let full = slot.len / size;
-        let mut at = 0;
-        for segment in &slot.path {
-            let hi = segment.hi.min(full);
-            if at < segment.lo || at >= hi {
-                break;
-            }
-            at = self.pool.find(Home::Node(segment.node), at, hi, &mut self.hits);
-            if at < hi {
-                break;
-            }
-        }
         let named = slot.path.last().map_or(0, |s| s.hi);
         if let Some(tail) = slot.tail
             && at == named.min(full)
@@ -82,6 +72,23 @@ impl Scheduler {
             }
         }
         cached
+    }
+
+    /// Appends to `self.hits` the resident blocks of a request that others may have too, from the first on without a
+    /// gap, at most `full` of them. Returns their number.
+    pub(super) fn find_named(&mut self, id: u32, full: u32) -> u32 {
+        let mut at = 0;
+        for segment in &self.slots[id as usize].path {
+            let hi = segment.hi.min(full);
+            if at < segment.lo || at >= hi {
+                break;
+            }
+            at = self.pool.find(Home::Node(segment.node), at, hi, &mut self.hits);
+            if at < hi {
+                break;
+            }
+        }
+        at
     }
 
     /// Schedules one request. `cached` is what [`Self::look_up`] found for a candidate from the queue; `None` means the

@@ -80,6 +80,13 @@ pub enum EngineEvent {
     },
 }
 
+impl EngineEvent {
+    /// The end of a request that failed before it emitted anything.
+    pub fn failed(request: u32) -> Self {
+        Self::Ended { request, how: Ended::Failed, tokens: 0, first: None, second: None, last: None }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Status {
     Waiting,

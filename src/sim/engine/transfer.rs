@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::sim::kv::{Home, PromptIndex};
+use crate::sim::kv::PromptIndex;
 
-use super::scheduler::{Ended, EngineEvent, Job, Scheduler, Status};
+use super::scheduler::{EngineEvent, Job, Scheduler, Status};
 
 /// Blocks are reserved for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,17 +107,7 @@ impl Scheduler {
         let blocks = slot.job.prompt.div_ceil(size);
         let full_blocks = slot.job.prompt / size;
         self.hits.clear();
-        let mut resident = 0;
-        for segment in &slot.path {
-            let hi = segment.hi.min(full_blocks);
-            if resident < segment.lo || resident >= hi {
-                break;
-            }
-            resident = self.pool.find(Home::Node(segment.node), resident, hi, &mut self.hits);
-            if resident < hi {
-                break;
-            }
-        }
+        let resident = self.find_named(id, full_blocks);
         let fresh = blocks - resident;
         let slot = &mut self.slots[id as usize];
         if !self.pool.reserve(&self.hits, resident, fresh, &mut slot.held) {
@@ -162,14 +152,7 @@ impl Scheduler {
         let pending = self.transfers.pending.pop_front()?;
         let slot = &self.slots[pending.slot as usize];
         let (request, reason) = (slot.job.request, self.shortage(slot.job.prompt));
-        self.events.push(EngineEvent::Ended {
-            request,
-            how: Ended::Failed,
-            tokens: 0,
-            first: None,
-            second: None,
-            last: None,
-        });
+        self.events.push(EngineEvent::failed(request));
         self.forget(pending.slot);
         self.transfers.capacity_changed();
         Some((request, reason))

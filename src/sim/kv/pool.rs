@@ -506,3 +506,79 @@ impl KvPool {
         self.acquire(&[], 0, blocks, &mut Vec::new())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: Home = Home::Node(0);
+
+    /// A pool in which a request computed blocks `0..blocks` of the node and left.
+    fn pool_with(capacity: u32, blocks: u32) -> KvPool {
+        let mut pool = KvPool::new(capacity, 2);
+        assert!(pool.take_private(blocks));
+        let held = pool.register(NODE, 0, blocks);
+        pool.release(held);
+        pool
+    }
+
+    fn found(pool: &KvPool, blocks: u32) -> Vec<Hit> {
+        let mut hits = Vec::new();
+        pool.find(NODE, 0, blocks, &mut hits);
+        hits
+    }
+
+    fn resident(pool: &KvPool, blocks: u32) -> u32 {
+        found(pool, blocks).into_iter().map(Hit::blocks).sum()
+    }
+
+    #[test]
+    fn the_deepest_block_of_a_released_prompt_is_evicted_first() {
+        let mut pool = pool_with(8, 8);
+        assert!(pool.take_private(3));
+        assert_eq!(resident(&pool, 8), 5);
+        assert_eq!((pool.active(), pool.cached(), pool.free()), (3, 5, 0));
+    }
+
+    #[test]
+    fn a_shorter_prompt_takes_a_part_and_the_rest_stays_evictable() {
+        let mut pool = pool_with(8, 8);
+        let mut held = Vec::new();
+        assert!(pool.acquire(&found(&pool, 8), 3, 0, &mut held));
+        assert_eq!((pool.active(), pool.cached()), (3, 5));
+        assert!(!pool.acquire(&[], 0, 6, &mut Vec::new()), "owned blocks are not evicted");
+        assert!(pool.take_private(5));
+        assert_eq!(resident(&pool, 8), 3);
+        pool.release(held.remove(0));
+        assert_eq!(pool.cached(), 3);
+    }
+
+    #[test]
+    fn an_owner_of_the_whole_gives_everything_back_after_a_split() {
+        let mut pool = KvPool::new(8, 1);
+        assert!(pool.take_private(6));
+        let whole = pool.register(NODE, 0, 6);
+        let mut part = Vec::new();
+        assert!(pool.acquire(&found(&pool, 6), 2, 0, &mut part));
+        pool.release(whole);
+        assert_eq!((pool.active(), pool.cached()), (2, 4));
+        pool.release(part.remove(0));
+        assert_eq!((pool.active(), pool.cached()), (0, 6));
+        // Released later, so evicted later, although they come first in the prompt.
+        assert!(pool.take_private(6));
+        assert_eq!(resident(&pool, 6), 2);
+    }
+
+    #[test]
+    fn of_two_copies_the_one_registered_first_is_found() {
+        let mut pool = pool_with(16, 4);
+        assert!(pool.take_private(4));
+        let second = pool.register(NODE, 0, 4);
+        assert!(found(&pool, 4).iter().all(|hit| !hit.is_active()), "the first copy has no owner");
+        // Without the first copy the second is found.
+        assert!(pool.take_private(12));
+        assert!(found(&pool, 4).iter().all(|hit| hit.is_active()));
+        assert_eq!(resident(&pool, 4), 4);
+        pool.release(second);
+    }
+}
