@@ -191,7 +191,8 @@ impl Scheduler {
         {
             return Candidate::Wait;
         }
-        if pass.budget == 0 {
+        // Who still has output to produce computes at least one token; only a prompt without output may be all there.
+        if pass.budget == 0 && slot.job.output > slot.len - slot.job.prompt {
             return Candidate::Wait;
         }
         let cached = self.look_up(id);
