@@ -136,8 +136,7 @@ fn cases() -> impl Strategy<Value = Case> {
         chunked: limits.3.0,
         caching: limits.3.1,
         fifo: limits.3.2,
-        // Speculation behind a hand-off has its own test below: what fails there never ends.
-        speculation: rest.0 && !fleet.0,
+        speculation: rest.0,
         concurrency: rest.1,
         corrected: rest.2,
         steps: rest.3,

@@ -41,6 +41,7 @@ impl Scheduler {
 
     /// Forms the pass that starts `now`.
     pub fn form(&mut self, now: SimTime) -> Formed {
+        self.break_livelock();
         self.pass += 1;
         self.last_start = now;
         let mut pass = PassState { budget: self.budget(), ..PassState::default() };
@@ -71,11 +72,6 @@ impl Scheduler {
         self.ended_early.clear();
         self.passes += u64::from(worked);
         let end = start + decode.map_or(SimDuration::ZERO, |(duration, _)| duration);
-        if worked && end == now && !emits && self.rejected.is_empty() && !self.has_news() {
-            self.break_livelock();
-        } else {
-            self.fruitless = 0;
-        }
         if !prefill.is_zero() {
             decode = decode.map(|(duration, _)| (duration, u32::MAX));
         }
@@ -252,6 +248,7 @@ impl Scheduler {
             let ready = std::mem::take(&mut self.finished);
             let step = self.step;
             self.step += 1;
+            self.futile_preemptions = 0;
             if self.emits_to_clients() {
                 self.log.push(end.as_nanos());
                 self.count_batch_gaps(formed, step, end);

@@ -12,8 +12,8 @@ use super::speculative::BurstSampler;
 use super::tokens::{GapCounts, PassLog, TokenSpan};
 use super::transfer::Transfers;
 
-/// Passes in a row that may take no time and get nobody any further.
-const FRUITLESS_PASSES: u32 = 1_024;
+/// Requests that may give way in a row without anybody emitting or ending.
+const FUTILE_PREEMPTIONS: u32 = 4_096;
 
 /// Larger blocks are rare and would make the batch's table of block boundaries large.
 const BATCH_BLOCK_LIMIT: u32 = 1 << 16;
@@ -186,8 +186,8 @@ pub struct Scheduler {
     pub(super) burst_blocks: u32,
     /// Length of the pass log at which it is trimmed next.
     pub(super) log_limit: usize,
-    /// Passes in a row that took no time and got nobody any further.
-    pub(super) fruitless: u32,
+    /// Requests that gave way since anybody emitted or ended.
+    pub(super) futile_preemptions: u32,
     /// Requests given up, with the reason.
     pub(super) dead_ends: Vec<(u32, String)>,
     /// Requests whose end has not been published: should the run stop before, they count as unfinished.
@@ -225,7 +225,7 @@ impl Scheduler {
             burst_blocks: 0,
             log_limit: 8_192,
             ending: Vec::new(),
-            fruitless: 0,
+            futile_preemptions: 0,
             dead_ends: Vec::new(),
             last_start: SimTime::ZERO,
             removed_gaps: Vec::new(),
@@ -467,6 +467,7 @@ impl Scheduler {
         slot.recompute_until = slot.len;
         self.waiting.push_front(id);
         self.preemptions += 1;
+        self.futile_preemptions += 1;
         self.transfers.capacity_changed();
         self.blocked_head = None;
         Some(id)
@@ -494,6 +495,7 @@ impl Scheduler {
             }
         }
         self.unfinished -= 1;
+        self.futile_preemptions = 0;
         self.transfers.capacity_changed();
         let slot = &self.slots[id as usize];
         let request = slot.job.request;
@@ -520,25 +522,25 @@ impl Scheduler {
     }
 
     /// Ends a request that can never go on.
-    pub(super) fn give_up(&mut self, id: u32) {
-        let slot = &self.slots[id as usize];
-        let (request, tokens, blocks) = (slot.job.request, slot.len, self.pool.capacity());
-        self.dead_ends.push((request, format!("{tokens} tokens and a burst do not fit into {blocks} KV blocks")));
+    pub(super) fn give_up(&mut self, id: u32, reason: String) {
+        self.dead_ends.push((self.slots[id as usize].job.request, reason));
         self.waiting.retain(|other| *other != id);
         self.fail(id);
     }
 
-    /// Called after a pass that took no time and got nobody any further. Requests that take turns giving way at one
-    /// instant would do so for ever; the reference's single-worker loop stops after as many such passes.
+    /// Called before every pass. Requests that take turns giving way without anybody emitting or ending would do so for
+    /// ever (and do in the reference): the one in front is given up.
     pub(super) fn break_livelock(&mut self) {
-        self.fruitless += 1;
-        if self.fruitless < FRUITLESS_PASSES {
+        if self.futile_preemptions < FUTILE_PREEMPTIONS {
             return;
         }
-        self.fruitless = 0;
+        self.futile_preemptions = 0;
+        self.settle_batch();
         let stuck = self.running.first().or(self.waiting.front()).copied();
         if let Some(id) = stuck {
-            self.give_up(id);
+            let reason =
+                format!("gives way and comes back without end: {}", self.shortage(self.slots[id as usize].len));
+            self.give_up(id, reason);
         }
     }
 

@@ -76,7 +76,8 @@ impl Scheduler {
                 && self.outgrows_pool(alone, longest)
             {
                 // The reference takes it out and in again for ever.
-                self.give_up(alone);
+                let (tokens, blocks) = (self.slots[alone as usize].len, self.pool.capacity());
+                self.give_up(alone, format!("{tokens} tokens and a burst do not fit into {blocks} KV blocks"));
                 return None;
             }
             self.preempt()?;
