@@ -3,6 +3,8 @@
 //! Models give milliseconds; a [`PassTimer`] turns them into whole nanoseconds exactly as the reference does (two
 //! roundings, speed-up in between) and remembers what it can.
 
+mod error;
+mod fused;
 mod polynomial;
 
 use std::sync::Arc;
@@ -11,6 +13,8 @@ use std::time::Duration;
 use crate::scenario::EngineConfig;
 use crate::time::SimDuration;
 
+pub use error::PerfError;
+pub use fused::{FusedPass, PrefillChunk, PromptAttention};
 pub use polynomial::{decode_ms, prefill_ms};
 
 /// Pools up to this many blocks get their decode durations computed beforehand.
