@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::perf::Timing;
 use crate::time::SimDuration;
 
 use super::error::ScenarioError;
@@ -73,6 +74,8 @@ pub(super) fn build(
         },
         preemption_mode: if args.says("preemption_mode", "fifo") { PreemptionMode::Fifo } else { PreemptionMode::Lifo },
         tp_size: args.count("aic_tp_size").unwrap_or(1),
+        timing: Timing::default(),
+        timing_args: Map::new(),
     })
 }
 

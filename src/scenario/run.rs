@@ -4,6 +4,9 @@
 
 use std::path::PathBuf;
 
+use serde_json::{Map, Value};
+
+use crate::perf::{TimerSetup, Timing};
 use crate::time::{SimDuration, SimTime};
 
 /// Everything that determines a result.
@@ -278,12 +281,27 @@ pub struct EngineConfig {
     pub preemption_mode: PreemptionMode,
     /// Tensor-parallel size, for GPU accounting; at least 1.
     pub tp_size: u32,
+    /// How long its forward passes take.
+    pub timing: Timing,
+    /// The arguments that chose `timing`, paths resolved: what [`Scenario::describe`](super::Scenario::describe) writes.
+    pub timing_args: Map<String, Value>,
 }
 
 impl EngineConfig {
     /// GPUs one worker occupies: tensor-parallel size times data-parallel ranks.
     pub fn gpus_per_worker(&self) -> u64 {
         u64::from(self.tp_size) * u64::from(self.dp_size.max(1))
+    }
+
+    /// What shapes the pass durations besides [`Self::timing`].
+    pub fn timer_setup(&self) -> TimerSetup {
+        TimerSetup {
+            speedup_ratio: self.speedup_ratio,
+            decode_speedup_ratio: self.decode_speedup_ratio,
+            block_size: self.block_size,
+            num_gpu_blocks: self.num_gpu_blocks,
+            drafts: self.speculation.as_ref().map_or(0, |s| s.accept_rates.len() as u32),
+        }
     }
 }
 

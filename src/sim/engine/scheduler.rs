@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::perf::PassTimer;
+use crate::perf::{PassTimer, PrefillChunk};
 use crate::scenario::{EngineConfig, PreemptionMode, Role, Semantics};
 use crate::sim::kv::{Held, Hit, Home, KvPool, PromptIndex, Segment};
 use crate::time::SimTime;
@@ -172,6 +172,8 @@ pub struct Scheduler {
     pub(super) blocked_head: Option<BlockedHead>,
     pub(super) events: Vec<EngineEvent>,
     pub(super) hits: Vec<Hit>,
+    /// Prompt chunks of the pass being formed, kept only where passes are priced as a whole.
+    pub(super) chunks: Vec<(u32, PrefillChunk)>,
     pub(super) finished: Vec<u32>,
     pub(super) ended_early: Vec<u32>,
     pub(super) rejected: Vec<(u32, Ended)>,
@@ -249,6 +251,7 @@ impl Scheduler {
             blocked_head: None,
             events: Vec::new(),
             hits: Vec::new(),
+            chunks: Vec::new(),
             finished: Vec::new(),
             ended_early: Vec::new(),
             rejected: Vec::new(),

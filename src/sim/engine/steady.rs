@@ -1,5 +1,6 @@
 //! Many passes at once while nothing changes, and the way in and out of the decode batch.
 
+use crate::perf::DecodeLoad;
 use crate::scenario::Role;
 use crate::time::SimTime;
 
@@ -96,6 +97,8 @@ impl Scheduler {
         // The first gap also holds whatever lay between the passes; from then on a gap is a pass.
         let mut lag = now.as_nanos() - self.log.end(self.step - 1);
         let mut needs = self.batch.needs_from(self.step);
+        let mut len_sum = self.batch.len_sum(self.step);
+        let by_occupancy = self.timer.by_occupancy();
         while at < until && self.step < finish {
             let blocks = needs.next();
             if blocks > 0 && !self.pool.take_private(blocks) {
@@ -103,8 +106,14 @@ impl Scheduler {
             }
             self.last_start = at;
             let active = self.pool.active();
-            let duration = self.timer.decode(active);
-            if lag == 0 {
+            let duration = if by_occupancy {
+                self.timer.at_occupancy(active)
+            } else {
+                let active_tokens = self.timer.tokens(active);
+                self.timer.decode(DecodeLoad { count: members, len_sum, active_tokens }, true)
+            };
+            len_sum += members;
+            if lag == 0 && by_occupancy {
                 self.gaps.add_step(active, members);
             } else {
                 self.gaps.add(lag + duration.as_nanos(), members);

@@ -62,7 +62,7 @@ impl GapCounts {
             gaps.extend(counts.other.iter().map(|(ns, n)| (*ns, *n as i64)));
             for (active, n) in (0..).zip(&counts.by_active) {
                 if *n > 0 {
-                    gaps.push((timer.decode(active).as_nanos(), *n as i64));
+                    gaps.push((timer.at_occupancy(active).as_nanos(), *n as i64));
                 }
             }
         }
