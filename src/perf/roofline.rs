@@ -52,7 +52,7 @@ impl Gemm {
             _ => gpu.bf16_flops * GEMM_COMPUTE_BF16,
         };
         let bytes = precision.bytes() as f64;
-        let bandwidth = gpu.memory_bandwidth * GEMM_MEMORY;
+        let bandwidth = gpu.memory_bytes_per_s * GEMM_MEMORY;
         Self {
             compute: 2.0 * n * k / flops,
             weights: bytes * n * k / bandwidth,
@@ -126,7 +126,7 @@ impl Roofline {
     /// FP8 weights on a GPU without FP8 units are multiplied at its bf16 rate, at one byte of traffic each.
     ///
     /// # Errors
-    /// When `setup` does not divide `shape` into equal shares.
+    /// When `setup` does not divide `shape` into equal shares, or several GPUs have no link between them.
     pub fn new(gpu: &GpuSpec, shape: &ModelShape, setup: &RooflineSetup) -> Result<Self, PerfError> {
         let shard = Shard::new(shape, setup)?;
         let [hidden, head_dim, vocab] = [shape.hidden, shape.head_dim, shape.vocab].map(|n| n as f64);
@@ -134,19 +134,19 @@ impl Roofline {
         let queries = shard.heads as f64 * head_dim;
         let keys = shard.kv_heads as f64 * head_dim;
         let kv_bytes = 2.0 * setup.kv_cache.bytes() as f64;
-        let attention_bandwidth = gpu.memory_bandwidth * ATTENTION_MEMORY;
+        let attention_bandwidth = gpu.memory_bytes_per_s * ATTENTION_MEMORY;
 
         let stream = elementwise(gpu, 8.0 * hidden);
-        let mut rest = stream.plus(stream).plus(all_reduce(gpu, tp, 2.0 * hidden));
+        let mut rest = stream.plus(stream).plus(all_reduce(gpu, tp, 2.0 * hidden)?);
         let (inner, experts) = match shape.experts {
             None => {
                 let inner = shard.intermediate as f64;
-                rest = rest.plus(elementwise(gpu, 6.0 * inner)).plus(all_reduce(gpu, tp, 2.0 * hidden));
+                rest = rest.plus(elementwise(gpu, 6.0 * inner)).plus(all_reduce(gpu, tp, 2.0 * hidden)?);
                 (inner, None)
             }
             Some(experts) => {
                 // Gathering the tokens of all groups and scattering the results moves what an all-reduce of them would.
-                rest = rest.plus(all_reduce(gpu, tp * attention_dp, 2.0 * hidden * attention_dp));
+                rest = rest.plus(all_reduce(gpu, tp * attention_dp, 2.0 * hidden * attention_dp)?);
                 rest.constant += EXPERT_LAYER_SECONDS;
                 let rows_per_token = attention_dp * experts.per_token as f64 / ep;
                 let local = experts.count as f64 / ep;
@@ -165,6 +165,11 @@ impl Roofline {
             query: 4.0 * queries / attention_bandwidth,
             key_value: kv_bytes * keys / attention_bandwidth,
         })
+    }
+
+    /// Layers of the model.
+    pub fn layers(&self) -> u64 {
+        self.layers as u64
     }
 
     /// Milliseconds to prefill `count` prompts, each `new` tokens behind `prefix` tokens that are there already.
@@ -228,14 +233,19 @@ impl Roofline {
 
 /// An element-wise kernel that moves `bytes` per token.
 fn elementwise(gpu: &GpuSpec, bytes: f64) -> Line {
-    Line { slope: bytes / (gpu.memory_bandwidth * ELEMENTWISE_MEMORY), constant: ELEMENTWISE_SECONDS }
+    Line { slope: bytes / (gpu.memory_bytes_per_s * ELEMENTWISE_MEMORY), constant: ELEMENTWISE_SECONDS }
 }
 
 /// A ring all-reduce of `bytes` per token over `gpus` GPUs of a node.
-fn all_reduce(gpu: &GpuSpec, gpus: f64, bytes: f64) -> Line {
+fn all_reduce(gpu: &GpuSpec, gpus: f64, bytes: f64) -> Result<Line, PerfError> {
     if gpus <= 1.0 {
-        return Line::default();
+        return Ok(Line::default());
     }
-    let slope = 2.0 * (gpus - 1.0) / gpus * bytes / (gpu.intra_node_bandwidth * ALL_REDUCE_LINK);
-    Line { slope, constant: ALL_REDUCE_SECONDS }
+    let Some(link) = gpu.peer_bytes_per_s() else {
+        let cause = format!("is missing, but {gpus} GPUs must talk to each other");
+        let cure = "add it or `pcie_bytes_per_s` to the description of the GPU";
+        return Err(PerfError::data(&gpu.name, "intra_node_bytes_per_s", cause, cure));
+    };
+    let slope = 2.0 * (gpus - 1.0) / gpus * bytes / (link * ALL_REDUCE_LINK);
+    Ok(Line { slope, constant: ALL_REDUCE_SECONDS })
 }

@@ -95,8 +95,19 @@ impl From<ModelShape> for Flat {
     }
 }
 
-/// A size, what files call it, and the largest value that is not nonsense.
-type Size = (&'static str, u64, u64);
+/// Largest values that are not nonsense, by the names of the `model` block of a table.
+const LIMITS: [(&str, u64); 10] = [
+    ("layers", 10_000),
+    ("hidden", 1_000_000),
+    ("heads", 100_000),
+    ("kv_heads", 100_000),
+    ("head_dim", 100_000),
+    ("intermediate", 100_000_000),
+    ("vocab", 1_000_000_000),
+    ("experts", 100_000),
+    ("experts_per_token", 100_000),
+    ("moe_intermediate", 100_000_000),
+];
 
 impl ModelShape {
     /// Checks that every size is plausible; `prefix` precedes the names of fields in errors, such as `model.`.
@@ -104,45 +115,44 @@ impl ModelShape {
     /// # Errors
     /// Names `source` and the first field that is zero, absurdly large or at odds with another.
     pub fn check(&self, source: &str, prefix: &str) -> Result<(), PerfError> {
+        self.check_named(source, |field| format!("{prefix}{field}"))
+    }
+
+    /// The same, where `name` turns the field names of a table into those of `source`.
+    pub(super) fn check_named(&self, source: &str, name: impl Fn(&'static str) -> String) -> Result<(), PerfError> {
         let experts = self.experts.unwrap_or(Experts { count: 1, per_token: 1, intermediate: 1 });
         // A mixture of experts may leave the dense width out.
         let intermediate = if self.experts.is_some() { self.intermediate.max(1) } else { self.intermediate };
-        let sizes: [Size; 10] = [
-            ("layers", self.layers, 10_000),
-            ("hidden", self.hidden, 1_000_000),
-            ("heads", self.heads, 100_000),
-            ("kv_heads", self.kv_heads, 100_000),
-            ("head_dim", self.head_dim, 100_000),
-            ("intermediate", intermediate, 100_000_000),
-            ("vocab", self.vocab, 1_000_000_000),
-            ("experts", experts.count, 100_000),
-            ("experts_per_token", experts.per_token, 100_000),
-            ("moe_intermediate", experts.intermediate, 100_000_000),
+        let sizes = [
+            self.layers,
+            self.hidden,
+            self.heads,
+            self.kv_heads,
+            self.head_dim,
+            intermediate,
+            self.vocab,
+            experts.count,
+            experts.per_token,
+            experts.intermediate,
         ];
-        for (name, value, most) in sizes {
-            check_size(source, &format!("{prefix}{name}"), value, most)?;
+        for (size, (field, most)) in sizes.into_iter().zip(LIMITS) {
+            if !(1..=most).contains(&size) {
+                let cure = format!("give a whole number from 1 to {most}");
+                return Err(PerfError::data(source, name(field), format!("is {size}"), cure));
+            }
         }
-        let odds = |name: &str, cause: String, cure: &str| {
-            Err(PerfError::data(source, format!("{prefix}{name}"), cause, cure))
-        };
         if !self.heads.is_multiple_of(self.kv_heads) {
             let cause = format!("is {}, which does not divide the {} query heads", self.kv_heads, self.heads);
-            return odds("kv_heads", cause, "give a divisor of the number of query heads");
+            let cure = "give a divisor of the number of query heads";
+            return Err(PerfError::data(source, name("kv_heads"), cause, cure));
         }
         if experts.per_token > experts.count {
             let cause = format!("is {}, but there are {} experts", experts.per_token, experts.count);
-            return odds("experts_per_token", cause, "give at most the number of experts");
+            let cure = "give at most the number of experts";
+            return Err(PerfError::data(source, name("experts_per_token"), cause, cure));
         }
         Ok(())
     }
-}
-
-/// A size from 1 to `most`.
-pub(super) fn check_size(source: &str, field: &str, value: u64, most: u64) -> Result<(), PerfError> {
-    if (1..=most).contains(&value) {
-        return Ok(());
-    }
-    Err(PerfError::data(source, field, format!("is {value}"), format!("give a whole number from 1 to {most}")))
 }
 
 #[cfg(test)]
