@@ -2,12 +2,15 @@
 //!
 //! Models give milliseconds; a [`PassTimer`] turns them into whole nanoseconds exactly as the reference does.
 
+mod config_json;
 mod error;
 mod fused;
 mod gpu;
+mod lookup;
 mod memory;
 mod model;
 pub mod polynomial;
+mod quantization;
 mod roofline;
 mod setup;
 mod shape;
