@@ -128,6 +128,8 @@ pub struct ForwardPassTable {
     pub model: ModelShape,
     /// Where the memory of one GPU goes.
     pub memory: MemoryParts,
+    /// File the table was read from; none for a table of the program.
+    file: Option<String>,
     linear: Curve,
     logits: Curve,
     /// Whether a prompt pass is charged the output projection.
@@ -162,6 +164,7 @@ impl ForwardPassTable {
             meta,
             model,
             memory,
+            file: Some(source.to_owned()),
             linear: file.curve("linear", "tokens", linear.tokens, linear.ms)?,
             logits: file.curve("logits", "rows", logits.rows, logits.ms)?,
             logits_in_prefill: logits.in_prefill,
@@ -169,6 +172,21 @@ impl ForwardPassTable {
             prefill_attention: prefill,
             decode_attention: decode,
         })
+    }
+
+    /// The same table, as part of the program.
+    pub(super) fn embedded(self) -> Self {
+        Self { file: None, ..self }
+    }
+
+    /// The table and where it comes from in words, such as `table llama-3.1-8b-fp8 / h200_sxm / vllm 0.24.0 / tp1, from
+    /// AIConfigurator 0.12.0`; a user's table names its file too.
+    pub fn provenance(&self) -> String {
+        let (table, source) = (self.meta.describe(), self.meta.source.describe());
+        match &self.file {
+            Some(file) => format!("table {table}, from {file} ({source})"),
+            None => format!("table {table}, from {source}"),
+        }
     }
 
     /// Transformer layers of the model; draft layers of speculative decoding add to their number.
