@@ -2,28 +2,37 @@
 //!
 //! Models give milliseconds; a [`PassTimer`] turns them into whole nanoseconds exactly as the reference does.
 
+mod aliases;
 mod config_json;
 mod error;
 mod fused;
 mod gpu;
+mod grid;
+mod library;
 mod lookup;
 mod memory;
 mod model;
+mod npy;
+mod npz;
 pub mod polynomial;
 mod quantization;
 mod roofline;
 mod setup;
 mod shape;
+mod table;
 mod timer;
 mod timing;
 
 pub use error::PerfError;
 pub use fused::{FusedPass, PrefillChunk, PromptAttention};
 pub use gpu::{GpuSpec, Source};
+pub use library::{TableEntry, TableKey, TableLibrary, TableOrigin};
 pub use memory::{Backend, FractionKind, KvCapacity, MemoryParts, estimate, kv_capacity};
 pub use model::ModelConfig;
+pub use npz::NpzProfile;
 pub use roofline::Roofline;
 pub use setup::{Precision, RooflineSetup};
 pub use shape::{Experts, ModelShape};
+pub use table::{ForwardPassTable, TableMeta, TableQuant, TableSource};
 pub use timer::{DecodeLoad, PassTimer, TimerSetup};
 pub use timing::{Composition, Correction, DECODE_FLOOR_MS, Timing, TimingModel};
