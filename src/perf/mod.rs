@@ -3,6 +3,7 @@
 //! Models give milliseconds; a [`PassTimer`] turns them into whole nanoseconds exactly as the reference does.
 
 mod aliases;
+mod clamp;
 mod config_json;
 mod error;
 mod fused;
@@ -23,6 +24,7 @@ mod table;
 mod timer;
 mod timing;
 
+pub use clamp::{clamped_decode_ms, clamped_prefill_ms};
 pub use error::PerfError;
 pub use fused::{FusedPass, PrefillChunk, PromptAttention};
 pub use gpu::{GpuSpec, Source};

@@ -88,7 +88,7 @@ impl PassTimer {
             block_size: u64::from(setup.block_size),
             total_tokens: u64::from(setup.num_gpu_blocks) * u64::from(setup.block_size),
             verified: u64::from(drafts) + 1,
-            draft_share: layers.map_or(0.0, |layers| f64::from(drafts) / f64::from(layers)),
+            draft_share: layers.map_or(0.0, |layers| f64::from(drafts) / layers as f64),
             by_blocks: Arc::new([]),
             extrapolated: 0,
             fault: None,
@@ -135,6 +135,11 @@ impl PassTimer {
         if new == 0 {
             return SimDuration::ZERO;
         }
+        if let TimingModel::Table(table) = &self.model
+            && !table.covers_prefill(count, new, prefix)
+        {
+            self.extrapolated += 1;
+        }
         let ms = self.raw_prefill_ms(count, new, prefix) * self.correction.prefill_scale;
         let ms = ms.max(0.0) + self.correction.per_pass_overhead_ms;
         self.checked(ms, || format!("prefill of {count} prompts, {new} new tokens after {prefix}"));
@@ -173,7 +178,14 @@ impl PassTimer {
                 FusedPass { prefills, decodes: load.count, context, tokens_per_decode: self.verified, attention };
             let (count, (new, prefix)) = (prefills.len() as u64, pass.mean_chunk());
             let whole = match &self.model {
-                TimingModel::Polynomial => 0.0,
+                TimingModel::Table(table) => {
+                    if !table.covers_prefill(count, new, prefix) {
+                        self.extrapolated += 1;
+                    }
+                    table.fused_ms(&pass)
+                }
+                TimingModel::Roofline(roofline) => roofline.fused_ms(&pass),
+                TimingModel::Polynomial | TimingModel::Profile(_) => 0.0,
             };
             // What the prompts add to the decodes is theirs to scale.
             let verify = self.raw_decode_ms(load.count, load.active_tokens, context, false);
@@ -197,6 +209,9 @@ impl PassTimer {
     fn raw_prefill_ms(&self, count: u64, new: u64, prefix: u64) -> f64 {
         match &self.model {
             TimingModel::Polynomial => polynomial::prefill_ms(count.saturating_mul(new)),
+            TimingModel::Profile(profile) => profile.prefill_ms(count.saturating_mul(new)),
+            TimingModel::Table(table) => table.prefill_ms(count, new, prefix),
+            TimingModel::Roofline(roofline) => roofline.prefill_ms(count, new, prefix),
         }
     }
 
@@ -205,11 +220,20 @@ impl PassTimer {
         let rows = count.saturating_mul(self.verified);
         let ms = match &self.model {
             TimingModel::Polynomial => polynomial::decode_ms(active_tokens, self.total_tokens),
+            TimingModel::Profile(profile) => profile.decode_ms(active_tokens, context),
+            _ if count == 0 => 0.0,
+            TimingModel::Table(table) => table.decode_ms(rows, context),
+            TimingModel::Roofline(roofline) => roofline.decode_ms(rows, context),
         };
         if drafting && self.draft_share > 0.0 { ms * (1.0 + self.draft_share) } else { ms }
     }
 
     fn decode_ms(&mut self, count: u64, active_tokens: u64, context: u64) -> f64 {
+        if let TimingModel::Table(table) = &self.model
+            && !table.covers_decode(count.saturating_mul(self.verified), context)
+        {
+            self.extrapolated += 1;
+        }
         let ms = self.raw_decode_ms(count, active_tokens, context, true) * self.correction.decode_scale;
         ms.max(self.floor_ms)
     }

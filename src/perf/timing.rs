@@ -1,6 +1,8 @@
 //! What an engine's pass times come from, chosen once per engine.
 
-use super::PromptAttention;
+use std::sync::Arc;
+
+use super::{ForwardPassTable, KvCapacity, NpzProfile, PromptAttention, Roofline};
 
 /// Shortest decode step, milliseconds, unless a configuration lowers it. It keeps two token-emitting steps from sharing a
 /// time stamp, as in the reference.
@@ -12,6 +14,12 @@ pub enum TimingModel {
     /// The reference's default: a quadratic in prefill tokens and one in KV occupancy.
     #[default]
     Polynomial,
+    /// Planner profile arrays.
+    Profile(Arc<NpzProfile>),
+    /// Sampled kernel measurements.
+    Table(Arc<ForwardPassTable>),
+    /// An estimate from data-sheet figures.
+    Roofline(Arc<Roofline>),
 }
 
 /// How a pass over prompts and decodes adds up.
@@ -54,6 +62,8 @@ pub struct Timing {
     pub decode_floor_ms: f64,
     /// Corrections from a calibration or by hand.
     pub correction: Correction,
+    /// KV capacity estimated for the model; `None` when the number of blocks was given or nothing is known.
+    pub capacity: Option<KvCapacity>,
 }
 
 impl Default for Timing {
@@ -64,6 +74,7 @@ impl Default for Timing {
             composition: Composition::default(),
             decode_floor_ms: DECODE_FLOOR_MS,
             correction: Correction::default(),
+            capacity: None,
         }
     }
 }
@@ -72,20 +83,22 @@ impl Default for Timing {
 impl PartialEq for Timing {
     fn eq(&self, other: &Self) -> bool {
         let shape = |t: &Self| (t.composition, t.decode_floor_ms, t.correction);
-        self.provenance == other.provenance && shape(self) == shape(other)
+        self.provenance == other.provenance && shape(self) == shape(other) && self.capacity == other.capacity
     }
 }
 
 impl TimingModel {
     /// Layers of the language model, where the timing model knows them.
-    pub fn layers(&self) -> Option<u32> {
+    pub fn layers(&self) -> Option<u64> {
         match self {
-            Self::Polynomial => None,
+            Self::Polynomial | Self::Profile(_) => None,
+            Self::Table(table) => Some(table.model.layers),
+            Self::Roofline(roofline) => Some(roofline.layers()),
         }
     }
 
     /// Whether prefill and decode can be priced as one pass.
     pub fn can_fuse(&self) -> bool {
-        false
+        matches!(self, Self::Table(_) | Self::Roofline(_))
     }
 }

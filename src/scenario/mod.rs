@@ -12,13 +12,16 @@
 //! | `resolve` | document to run: the rules between keys |
 //! | `traffic` | the part of `resolve` that concerns requests and their timing |
 //! | `fields` | the engine arguments: names, types, ranges |
+//! | `args` | reading them |
 //! | `engine` | engine arguments to [`EngineConfig`] |
+//! | `timing` | the part of `engine` that chooses the timing model and estimates the KV capacity |
 //! | `describe` | run to document |
 //! | `outputs` | which files a run writes |
 //! | `schema` | the JSON schema of the document |
 //! | `error` | what is wrong, where, and what to do about it |
 //! | `run` | the result |
 
+mod args;
 mod describe;
 mod document;
 mod engine;
@@ -29,6 +32,7 @@ mod outputs;
 mod resolve;
 pub mod run;
 mod schema;
+mod timing;
 mod traffic;
 mod values;
 

@@ -16,6 +16,8 @@ pub struct Run {
     pub traffic: Traffic,
     /// Which workers serve them.
     pub topology: Topology,
+    /// What holds for the timing of every engine.
+    pub timing: TimingOptions,
     /// Which of the reference's quirks are kept.
     pub semantics: Semantics,
     /// Bounds that define goodput.
@@ -303,6 +305,27 @@ impl EngineConfig {
             drafts: self.speculation.as_ref().map_or(0, |s| s.accept_rates.len() as u32),
         }
     }
+}
+
+/// What holds for the timing of every engine.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TimingOptions {
+    /// Folders with timing tables besides the shipped ones.
+    pub tables: Vec<PathBuf>,
+    /// What to do when no table fits an engine.
+    pub on_missing: OnMissing,
+    /// Corrections found by a calibration, as they were given.
+    pub correction: Option<Map<String, Value>>,
+}
+
+/// What to do when no timing table fits an engine's model, GPU and backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnMissing {
+    /// Refuse, and list the nearest tables.
+    #[default]
+    Error,
+    /// Estimate, and say so.
+    Roofline,
 }
 
 /// Which quirks of the reference are kept. [`Semantics::dynamo`] keeps all of them.

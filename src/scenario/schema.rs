@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::document::Scenario;
 use super::fields::{ENGINE, Field, Kind};
 use super::run::AgentPreset;
-use super::values::{ScalingDocument, SemanticsDocument};
+use super::values::{CorrectionDocument, ScalingDocument, SemanticsDocument};
 
 impl Scenario {
     /// The JSON schema of a scenario, indented.
@@ -42,6 +42,10 @@ pub(super) fn workload(generator: &mut SchemaGenerator) -> Schema {
     }
     agent.insert("required".to_owned(), json!(["preset"]));
     or_text(agent.into(), PATH)
+}
+
+pub(super) fn correction(generator: &mut SchemaGenerator) -> Schema {
+    or_text(closed(CorrectionDocument::json_schema(generator)).into(), PATH)
 }
 
 pub(super) fn scaling(generator: &mut SchemaGenerator) -> Schema {

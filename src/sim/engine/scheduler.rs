@@ -290,6 +290,11 @@ impl Scheduler {
         (&self.gaps, &self.timer)
     }
 
+    /// What times its passes.
+    pub fn timer(&self) -> &PassTimer {
+        &self.timer
+    }
+
     /// Start of the latest pass.
     pub fn last_start(&self) -> SimTime {
         self.last_start
