@@ -146,7 +146,9 @@ impl<'a> Config<'a> {
         let heads = self.required("num_attention_heads")?;
         let head_dim = match self.whole("head_dim")? {
             Some(head_dim) => head_dim,
-            None if heads > 0 && hidden.is_multiple_of(heads) => hidden / heads,
+            // Reported below as what it is: no heads.
+            None if heads == 0 => 0,
+            None if hidden.is_multiple_of(heads) => hidden / heads,
             None => {
                 let cause = format!("is missing, and {hidden} (`hidden_size`) over {heads} heads is not whole");
                 return Err(self.error("head_dim", cause, "add it: the width of one attention head"));

@@ -17,9 +17,6 @@ const RUNTIME_OVERHEAD: u64 = 3_758_096_384;
 /// Communication buffers of two GPUs, and of more, in bytes.
 const COMM_OVERHEAD: [u64; 2] = [358_612_992, 411_041_792];
 const MIB: u64 = 1 << 20;
-/// SGLang's activations and runtime overhead come out larger by these factors.
-const SGLANG_ACTIVATIONS: f64 = 1.15;
-const SGLANG_OVERHEAD: f64 = 1.2;
 
 /// A serving engine, for its memory rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,12 +73,16 @@ impl Backend {
         }
     }
 
-    /// Activation memory of `tokens` tokens at `per_token` bytes each.
+    /// Activation memory of `tokens` tokens at `per_token` bytes each, before the backend's factor.
     fn activations(self, per_token: u64, tokens: u64) -> u64 {
-        let bytes = per_token.saturating_mul(tokens).max(self.activation_floor());
+        per_token.saturating_mul(tokens).max(self.activation_floor())
+    }
+
+    /// Factors on activations and on runtime overhead.
+    fn factors(self) -> [f64; 2] {
         match self {
-            Self::Vllm | Self::Trtllm => bytes,
-            Self::Sglang => (bytes as f64 * SGLANG_ACTIVATIONS) as u64,
+            Self::Vllm | Self::Trtllm => [1.0, 1.0],
+            Self::Sglang => [1.15, 1.2],
         }
     }
 }
@@ -193,18 +194,15 @@ pub fn estimate(
     };
     let per_column = backend.activation_bytes(shape.experts.is_some())[size_class];
     let per_token = per_column.saturating_mul(shape.heads).saturating_mul(shape.head_dim);
-    let overhead = match backend {
-        Backend::Vllm | Backend::Trtllm => RUNTIME_OVERHEAD,
-        Backend::Sglang => (RUNTIME_OVERHEAD as f64 * SGLANG_OVERHEAD) as u64,
-    };
+    let [activations, overhead] = backend.factors();
     Ok(MemoryParts {
         gpu_capacity_bytes: gpu.memory_bytes,
         fraction_kind: backend.fraction_kind(),
         fraction: backend.default_fraction(),
         max_num_batched_tokens,
         weights_bytes: weights(shape, &shard, setup.weights.bytes()),
-        activations_bytes: backend.activations(per_token, max_num_batched_tokens),
-        runtime_overhead_bytes: overhead,
+        activations_bytes: scaled(backend.activations(per_token, max_num_batched_tokens), activations),
+        runtime_overhead_bytes: scaled(RUNTIME_OVERHEAD, overhead),
         comm_overhead_bytes: match shard.tp * shard.attention_dp {
             1 => 0,
             2 => COMM_OVERHEAD[0],
@@ -244,12 +242,32 @@ fn saturated(factors: impl Iterator<Item = u128>) -> u64 {
     u64::try_from(factors.fold(1u128, u128::saturating_mul)).unwrap_or(u64::MAX)
 }
 
+/// `bytes` times a factor of at least 1, in whole bytes.
+fn scaled(bytes: u64, factor: f64) -> u64 {
+    (bytes as f64 * factor) as u64
+}
+
+/// The bytes that `scaled` made `bytes` of.
+fn unscaled(bytes: u64, factor: f64) -> u64 {
+    // What was cut off is less than a byte; the allowance is for the rounding of the division.
+    (bytes as f64 / factor - 1e-6).ceil().max(0.0) as u64
+}
+
 impl MemoryParts {
     /// Memory that is not for the KV cache, in bytes.
     pub fn non_kv_bytes(&self) -> u64 {
         [self.activations_bytes, self.runtime_overhead_bytes, self.comm_overhead_bytes]
             .iter()
             .fold(self.weights_bytes, |sum, part| sum.saturating_add(*part))
+    }
+
+    /// The same, in the fractions of bytes that AIConfigurator calculates with.
+    fn non_kv(&self, backend: Backend) -> f64 {
+        let [activations, overhead] = backend.factors();
+        self.weights_bytes as f64
+            + unscaled(self.activations_bytes, activations) as f64 * activations
+            + unscaled(self.runtime_overhead_bytes, overhead) as f64 * overhead
+            + self.comm_overhead_bytes as f64
     }
 
     /// The same memory with passes of up to `tokens` tokens.
@@ -259,13 +277,9 @@ impl MemoryParts {
     #[must_use]
     pub fn with_max_num_batched_tokens(mut self, backend: Backend, tokens: u64) -> Self {
         if tokens != self.max_num_batched_tokens {
-            let bytes = match backend {
-                Backend::Vllm | Backend::Trtllm => self.activations_bytes as f64,
-                Backend::Sglang => self.activations_bytes as f64 / SGLANG_ACTIVATIONS,
-            };
-            // Whole by construction: rounding undoes that the stored figure was cut to whole bytes.
-            let per_token = (bytes / self.max_num_batched_tokens.max(1) as f64).round() as u64;
-            self.activations_bytes = backend.activations(per_token, tokens);
+            let [factor, _] = backend.factors();
+            let per_token = unscaled(self.activations_bytes, factor).div_ceil(self.max_num_batched_tokens.max(1));
+            self.activations_bytes = scaled(backend.activations(per_token, tokens), factor);
             self.max_num_batched_tokens = tokens;
         }
         self
@@ -298,7 +312,7 @@ pub fn kv_capacity(
         Some(tokens) => parts.clone().with_max_num_batched_tokens(backend, tokens),
         None => parts.clone(),
     };
-    let (capacity, non_kv) = (parts.gpu_capacity_bytes as f64, parts.non_kv_bytes() as f64);
+    let (capacity, non_kv) = (parts.gpu_capacity_bytes as f64, parts.non_kv(backend));
     let budget = match parts.fraction_kind {
         FractionKind::OfTotal => capacity * fraction - non_kv,
         FractionKind::OfFree => (capacity - non_kv) * fraction,
