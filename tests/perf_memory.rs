@@ -60,7 +60,8 @@ fn known(name: &str) -> ModelConfig {
 fn parts(model: &str, gpu: &str, tp: u64, backend: Backend) -> MemoryParts {
     let model = known(model);
     let setup = RooflineSetup::new(tp, model.weights, model.kv_cache);
-    estimate(&GpuSpec::known(gpu).unwrap(), &model.shape, &setup, backend, 8192).unwrap()
+    let gpu = GpuSpec::known(gpu).expect("a shipped GPU");
+    estimate(&gpu, &model.shape, &setup, backend, 8192).expect("a model that divides")
 }
 
 #[test]

@@ -20,7 +20,8 @@ fn model(name: &str) -> ModelConfig {
 /// The roofline of a shipped model on a shipped GPU, in the model's own formats.
 fn roofline(name: &str, on: &str, tp: u64) -> Roofline {
     let model = model(name);
-    Roofline::new(&gpu(on), &model.shape, &RooflineSetup::new(tp, model.weights, model.kv_cache)).unwrap()
+    Roofline::new(&gpu(on), &model.shape, &RooflineSetup::new(tp, model.weights, model.kv_cache))
+        .expect("a model that divides")
 }
 
 fn near(made: f64, expected: f64, relative: f64) -> bool {
@@ -67,7 +68,7 @@ impl Printed<'_> {
         if tp == 1.0 {
             return 0.0;
         }
-        let link = self.gpu.intra_node_bytes_per_s.or(self.gpu.pcie_bytes_per_s).unwrap();
+        let link = self.gpu.intra_node_bytes_per_s.or(self.gpu.pcie_bytes_per_s).expect("a link");
         2.0 * (tp - 1.0) / tp * 2.0 * m * h / (link * 0.878) + 5.7e-6
     }
 
@@ -79,8 +80,8 @@ impl Printed<'_> {
                 self.gemm(m, 2.0 * i / tp, h, w, 1.0) + self.gemm(m, h, i / tp, w, 1.0) + self.ew(m, 6.0 * i / tp)
             }
             Some(e) => {
-                let ep = self.setup.moe_ep.unwrap() as f64;
-                let im = e.intermediate as f64 / self.setup.moe_tp.unwrap() as f64;
+                let ep = self.setup.moe_ep.expect("moe_ep") as f64;
+                let im = e.intermediate as f64 / self.setup.moe_tp.expect("moe_tp") as f64;
                 let rows = m * e.per_token as f64 / ep;
                 let local = e.count as f64 / ep;
                 let touched = local * (1.0 - (-rows / local).exp());
@@ -204,7 +205,7 @@ proptest! {
             + if decodes > 0 { printed.decode_attention(verified as f64, context as f64) } else { 0.0 };
         let each: f64 = chunks.iter().map(|c| printed.prefill_attention(1.0, c.0 as f64, c.1 as f64)).sum();
         let count = chunks.len() as u64;
-        let mean = if count == 0 {
+        let mean = if chunks.is_empty() {
             0.0
         } else {
             let full = chunks.iter().map(|c| c.0 + c.1).sum::<u64>() / count;
@@ -555,7 +556,7 @@ fn config(changes: Value) -> Result<ModelConfig, PerfError> {
         "num_hidden_layers": 4, "hidden_size": 1024, "num_attention_heads": 16, "num_key_value_heads": 4,
         "intermediate_size": 2048, "vocab_size": 32_000, "max_position_embeddings": 4096, "torch_dtype": "bfloat16",
     });
-    for (key, value) in changes.as_object().unwrap() {
+    for (key, value) in changes.as_object().expect("an object") {
         config[key] = value.clone();
     }
     ModelConfig::parse(&config.to_string(), "config.json")
