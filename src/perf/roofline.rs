@@ -1,9 +1,10 @@
 //! Pass times from a GPU's data sheet and a model's shape, for models without a measured table.
 //!
 //! Every kernel takes as long as its arithmetic or its memory traffic, whichever is longer, at efficiencies below 1 and
-//! with a constant per kernel. The constants were fitted to the vLLM tables of H100, H200 and B200. Against measurements
-//! held out from the fit the median error is about 10 % for prefill and 8 % for decode, and one point in ten is off by more
-//! than 21 to 27 %. A run that uses it is an estimate and says so.
+//! with a constant per kernel. The constants were fitted to the vLLM tables of H100, H200 and B200 (those with FP8 weights in
+//! blocks aside), at points other than the ones compared: the median error is about 10 % for prefill and 7 % for decode,
+//! and one point in ten is off by more than 27 % and 21 %. On models left out of the fit these become 12 %, 8 %, 35 % and
+//! 24 % at worst. A run that uses it is an estimate and says so.
 
 use super::gpu::GpuSpec;
 use super::setup::Shard;
