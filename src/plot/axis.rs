@@ -109,14 +109,24 @@ impl Axis {
         match &self.scale {
             Scale::Names(names) => names.iter().enumerate().map(|(i, name)| (i as f64, name.clone())).collect(),
             Scale::Linear => self.even_ticks(span, count),
-            Scale::Log { base } => {
-                let values = power_ticks(span, *base, count);
-                if values.len() < 2 {
-                    return self.even_ticks(span, count);
-                }
-                values.into_iter().map(|v| (v, self.unit.text(v))).collect()
-            }
+            Scale::Log { base } => self.ratio_ticks(span, *base, count),
         }
+    }
+
+    /// Ticks of a logarithmic axis: the finest pattern that leaves room for its texts.
+    fn ratio_ticks(&self, span: Span, base: u32, count: usize) -> Vec<(f64, String)> {
+        let roomy = |ticks: &[(f64, String)]| {
+            ticks.windows(2).all(|pair| (span.place(pair[1].0) - span.place(pair[0].0)) * count as f64 >= 0.75)
+        };
+        let unit = if base == 2 && self.unit == Unit::Count { Unit::Tokens } else { self.unit };
+        let text = |values: Vec<f64>| values.into_iter().map(|v| (v, unit.text(v))).collect::<Vec<_>>();
+        let powers = patterns(span, base).map(text).find(|ticks| roomy(ticks)).unwrap_or_default();
+        // Too narrow for powers: equal steps, which a narrow axis shows nearly equally far apart.
+        if powers.len() < 3 && span.high < 5.0 * span.low {
+            let even = (2..=count).rev().map(|count| self.even_ticks(span, count));
+            return even.filter(|ticks| ticks.len() > powers.len()).find(|ticks| roomy(ticks)).unwrap_or(powers);
+        }
+        powers
     }
 
     /// Ticks at equal steps, all with the same prefix and as many decimals as the step needs.
@@ -181,22 +191,21 @@ fn significant_parts(value: f64) -> (f64, i32) {
     (mantissa.parse().unwrap_or(1.0), exponent.parse().unwrap_or(0))
 }
 
-/// Powers of `base` in `span`; of ten with 2 and 5 between while there are few, of either thinned out when many.
-fn power_ticks(span: Span, base: u32, count: usize) -> Vec<f64> {
-    let within = |v: &f64| *v >= span.low * (1.0 - 1e-9) && *v <= span.high * (1.0 + 1e-9);
-    let power = |e: i32| f64::from(base).powi(e);
+/// Ticks in `span` at powers of `base`, in patterns from fine to coarse: of ten with steps between, then every power, every
+/// second, and so on.
+fn patterns(span: Span, base: u32) -> impl Iterator<Item = Vec<f64>> {
+    const BETWEEN: [&[f64]; 4] =
+        [&[1.0, 2.0, 3.0, 4.0, 6.0, 8.0], &[1.0, 2.0, 3.0, 5.0], &[1.0, 2.0, 5.0], &[1.0, 3.0]];
     let exponent = |v: f64| v.ln() / f64::from(base).ln();
     let (first, last) = (exponent(span.low).floor() as i32, exponent(span.high).ceil() as i32);
-    let powers: Vec<i32> = (first..=last).filter(|e| within(&power(*e))).collect();
-    if base == 10 {
-        let finer: Vec<f64> =
-            (first..=last).flat_map(|e| [1.0, 2.0, 5.0].map(|f| f * power(e))).filter(within).collect();
-        if finer.len() <= count {
-            return finer;
-        }
-    }
-    let every = powers.len().div_ceil(count.max(1)).max(1) as i32;
-    powers.into_iter().filter(|e| e.rem_euclid(every) == 0).map(power).collect()
+    let within = move |v: &f64| *v >= span.low * (1.0 - 1e-9) && *v <= span.high * (1.0 + 1e-9);
+    let at = move |every: i32, factors: &[f64]| {
+        let exponents = (first..=last).filter(|e| e.rem_euclid(every) == 0);
+        let values = exponents.flat_map(|e| factors.iter().map(move |f| f * f64::from(base).powi(e)));
+        values.filter(within).collect::<Vec<f64>>()
+    };
+    let fine = BETWEEN.iter().filter(move |_| base == 10).map(move |factors| at(1, factors));
+    fine.chain((1..=(last - first).max(1)).map(move |every| at(every, &[1.0])))
 }
 
 #[cfg(test)]
@@ -217,14 +226,16 @@ mod tests {
     }
 
     #[test]
-    fn logarithmic_ticks_are_powers_thinned_to_the_room() {
+    fn logarithmic_ticks_are_as_fine_as_there_is_room() {
         let tokens = Axis::log2("", Unit::Tokens);
         assert_eq!(texts(&tokens, (1.0, 131_072.0), 6), ["1", "8", "64", "512", "4k", "32k"]);
         assert_eq!(texts(&tokens, (1_024.0, 8_192.0), 6), ["1k", "2k", "4k", "8k"]);
+        assert_eq!(texts(&Axis::log2("", Unit::Count), (512.0, 2_048.0), 6), ["512", "1k", "2k"]);
         let ms = Axis::log("", Unit::Milliseconds);
         assert_eq!(texts(&ms, (1.0, 9_000.0), 6), ["1 ms", "10 ms", "100 ms", "1 s", "10 s"]);
-        assert_eq!(texts(&ms, (3.0, 60.0), 6), ["5 ms", "10 ms", "20 ms", "50 ms"]);
-        // Less than one power: equal steps.
+        assert_eq!(texts(&ms, (3.0, 60.0), 6), ["3 ms", "5 ms", "10 ms", "20 ms", "30 ms", "50 ms"]);
+        assert_eq!(texts(&ms, (18.0, 45.0), 6), ["20 ms", "30 ms", "40 ms"]);
+        // Less than a power: equal steps.
         assert_eq!(texts(&ms, (6.0, 8.0), 4), ["6 ms", "7 ms", "8 ms"]);
     }
 

@@ -91,7 +91,7 @@ impl Panel {
 
     fn draw_x_axis(&self, mut group: Group, frame: &Frame) -> Group {
         let names = matches!(self.x.scale, Scale::Names(_));
-        let ticks = self.x.ticks(frame.x, (frame.width() / 50.0) as usize);
+        let ticks = self.x_ticks(frame);
         let room = frame.width() / ticks.len().max(1) as f64 - 6.0;
         for (value, text) in &ticks {
             let (at, _) = frame.at((*value, frame.y.low));
@@ -105,6 +105,18 @@ impl Panel {
         group = group.add(rule_line(frame.left, frame.bottom, frame.right, frame.bottom, AXIS, 1.25));
         let middle = (frame.left + frame.right) / 2.0;
         group.add(CAPTION.draw(&self.x.label, middle, frame.bottom + 39.0, Anchor::Middle))
+    }
+
+    /// As many ticks as stand side by side without touching.
+    fn x_ticks(&self, frame: &Frame) -> Vec<(f64, String)> {
+        let edges = |(value, text): &(f64, String)| {
+            let (at, half) = (frame.x.place(*value) * frame.width(), TICK.width(text) / 2.0);
+            (at - half, at + half)
+        };
+        let apart = |ticks: &[(f64, String)]| ticks.windows(2).all(|pair| edges(&pair[0]).1 + 8.0 < edges(&pair[1]).0);
+        let most = (frame.width() / 40.0).max(2.0) as usize;
+        let few = self.x.ticks(frame.x, 2);
+        (3..=most).rev().map(|count| self.x.ticks(frame.x, count)).find(|ticks| apart(ticks)).unwrap_or(few)
     }
 
     /// The data, clipped to the frame by an inner picture of its size.
@@ -181,7 +193,11 @@ fn draw_line(points: &[(f64, f64)], color: Color, steps: bool, panel: &Panel, fr
 }
 
 fn draw_dots(points: &[(f64, f64)], color: Color, panel: &Panel, frame: &Frame) -> Group {
-    let opacity = if points.len() > 200 { 0.45 } else { 0.8 };
+    let opacity = match points.len() {
+        0..=20 => 1.0,
+        21..=200 => 0.8,
+        _ => 0.45,
+    };
     let mut group = Group::new().set("fill", color.to_string()).set("fill-opacity", opacity);
     let radius = if points.len() > 1_000 { 1.75 } else { 3.0 };
     for (x, y) in panel.places(points, frame).flatten() {

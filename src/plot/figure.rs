@@ -40,7 +40,7 @@ impl Figure {
         }
     }
 
-    /// What the reader needs to know before the charts; wraps.
+    /// What the reader needs to know before the charts; wraps, and breaks at line feeds.
     #[must_use]
     pub fn subtitle(mut self, text: impl Into<String>) -> Self {
         self.subtitle = text.into();
@@ -92,7 +92,7 @@ impl Figure {
             body = body.add(TITLE.draw(&line, MARGIN, y, Anchor::Start));
             y += 8.0;
         }
-        for line in SUBTITLE.wrap(&self.subtitle, inner) {
+        for line in self.subtitle.lines().flat_map(|line| SUBTITLE.wrap(line, inner)) {
             y += 18.0;
             body = body.add(SUBTITLE.draw(&line, MARGIN, y, Anchor::Start));
             y += 4.0;

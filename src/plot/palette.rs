@@ -54,20 +54,16 @@ impl Color {
         CATEGORIES[index % CATEGORIES.len()]
     }
 
-    /// `count` shades of this colour from light to dark, for lines ordered by a quantity (context, prefix, batch).
+    /// `count` shades, from this colour to a dark one, for lines ordered by a quantity (context, prefix, batch).
     ///
     /// ```
     /// use dynosim::plot::palette::DECODE;
-    /// assert_eq!(DECODE.ramp(1), [DECODE]);
-    /// assert_eq!(DECODE.ramp(3)[1], DECODE);
+    /// assert_eq!(DECODE.ramp(4)[0], DECODE);
     /// ```
     pub fn ramp(self, count: usize) -> Vec<Self> {
-        let (light, dark) = (self.mix(PAPER, 0.42), self.mix(INK, 0.62));
-        let last = count.saturating_sub(1);
-        (0..count)
-            .map(|i| if last == 0 { 0.5 } else { i as f64 / last as f64 })
-            .map(|t| if t < 0.5 { light.mix(self, 2.0 * t) } else { self.mix(dark, 2.0 * t - 1.0) })
-            .collect()
+        let dark = self.mix(INK, 0.75);
+        let last = count.saturating_sub(1).max(1);
+        (0..count).map(|i| self.mix(dark, i as f64 / last as f64)).collect()
     }
 
     /// This colour with the share `t` of `other` in it.
@@ -119,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ramp_goes_from_light_to_dark_in_steps_that_can_be_told_apart() {
+    fn a_ramp_darkens_in_steps_that_can_be_told_apart() {
         for base in [PREFILL, DECODE] {
             let ramp = base.ramp(5);
             assert!(ramp.windows(2).all(|w| w[0].luminance() > 1.15 * w[1].luminance()), "{ramp:?}");
