@@ -120,11 +120,43 @@ impl Grid {
         (below, above, row.part)
     }
 
+    /// The values of one row, column after column.
+    pub fn walk(&self, row: f64) -> RowWalk<'_> {
+        let row = self.rows.locate(row);
+        let width = self.columns.len();
+        let (below, above) = self.values[row.index * width..(row.index + 2) * width].split_at(width);
+        RowWalk { columns: &self.columns.0, below, above, part: row.part, index: 0 }
+    }
+
     /// The value at (`row`, `column`), linear in both.
     #[inline]
     pub fn at(&self, row: f64, column: f64) -> f64 {
         let (below, above, part) = self.around(row, column);
         mix(below, above, part)
+    }
+}
+
+/// [`Grid::at`] of one row at columns that do not decrease.
+#[derive(Debug, Clone)]
+pub(super) struct RowWalk<'a> {
+    columns: &'a [f64],
+    below: &'a [f64],
+    above: &'a [f64],
+    part: f64,
+    /// Segment of the column asked for last.
+    index: usize,
+}
+
+impl RowWalk<'_> {
+    /// The value at `column`, not below the one before.
+    #[inline]
+    pub fn at(&mut self, column: f64) -> f64 {
+        while self.index + 2 < self.columns.len() && self.columns[self.index + 1] <= column {
+            self.index += 1;
+        }
+        let (left, right) = (self.columns[self.index], self.columns[self.index + 1]);
+        let position = Position { index: self.index, part: ((column - left) / (right - left)).max(0.0) };
+        mix(between(self.below, position), between(self.above, position), self.part)
     }
 }
 

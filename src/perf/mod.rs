@@ -35,6 +35,6 @@ pub use npz::NpzProfile;
 pub use roofline::Roofline;
 pub use setup::{Precision, RooflineSetup};
 pub use shape::{Experts, ModelShape};
-pub use table::{ForwardPassTable, TableMeta, TableQuant, TableSource};
-pub use timer::{DecodeLoad, PassTimer, TimerSetup};
+pub use table::{DecodeRow, ForwardPassTable, TableMeta, TableQuant, TableSource};
+pub use timer::{DecodeLoad, DecodeStretch, PassTimer, Remarks, TimerSetup};
 pub use timing::{Composition, Correction, DECODE_FLOOR_MS, Timing, TimingModel};

@@ -10,7 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::grid::{Axis, Curve, Grid, mix};
+use super::grid::{Axis, Curve, Grid, RowWalk, mix};
 use super::{FusedPass, MemoryParts, ModelShape, PerfError, PromptAttention};
 
 /// The format that is read here.
@@ -216,6 +216,19 @@ impl ForwardPassTable {
         self.linear.at(batch) + self.logits.at(batch) + self.decode_attention.at(batch, query_length(context))
     }
 
+    /// [`Self::decode_ms`] and [`Self::covers_decode`] of `count` requests at growing contexts.
+    pub fn decode_row(&self, count: u64) -> DecodeRow<'_> {
+        let batch = count as f64;
+        DecodeRow {
+            rest: self.linear.at(batch) + self.logits.at(batch),
+            attention: self.decode_attention.walk(batch),
+            covered: [self.linear.axis(), self.logits.axis(), self.decode_attention.rows()]
+                .iter()
+                .all(|axis| axis.covers(batch)),
+            lengths: self.decode_attention.columns().ends(),
+        }
+    }
+
     /// Milliseconds of a pass over prompts and decodes together. Layers of a draft model are not in it.
     pub fn fused_ms(&self, pass: &FusedPass<'_>) -> f64 {
         let tokens = pass.tokens();
@@ -286,6 +299,27 @@ impl ForwardPassTable {
         let root = mix(below.max(0.0).sqrt(), above.max(0.0).sqrt(), part).max(0.0);
         let cached = prefix as f64 / length;
         root * root * (1.0 - cached * cached)
+    }
+}
+
+/// Decode times of one batch size at growing contexts.
+#[derive(Debug, Clone)]
+pub struct DecodeRow<'a> {
+    /// Everything that does not depend on the context.
+    rest: f64,
+    attention: RowWalk<'a>,
+    /// Whether the batch size lies within all axes.
+    covered: bool,
+    /// First and last length that was measured.
+    lengths: (f64, f64),
+}
+
+impl DecodeRow<'_> {
+    /// Milliseconds at `context`, not below the one before, and whether that lies within all axes.
+    #[inline]
+    pub fn next(&mut self, context: u64) -> (f64, bool) {
+        let length = query_length(context);
+        (self.rest + self.attention.at(length), self.covered && (self.lengths.0..=self.lengths.1).contains(&length))
     }
 }
 

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Composition, Correction, FusedPass, PrefillChunk, PromptAttention, Timing, TimingModel, polynomial};
+use super::{
+    Composition, Correction, DecodeRow, FusedPass, PrefillChunk, PromptAttention, Timing, TimingModel, polynomial,
+};
 use crate::time::SimDuration;
 
 /// Pools up to this many blocks get their decode durations computed beforehand.
 const TABLE_LIMIT: u32 = 1 << 17;
 
 /// The engine settings that shape pass durations.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct TimerSetup {
     /// Divides pass durations; 0 leaves them unscaled.
     pub speedup_ratio: f64,
@@ -53,14 +55,73 @@ pub struct PassTimer {
     draft_share: f64,
     /// Decode duration by active blocks; the polynomial depends on nothing else.
     by_blocks: Arc<[u64]>,
-    /// Passes so far that asked outside the measured region of a table.
+    remarks: Remarks,
+}
+
+/// What pass times ran into.
+#[derive(Debug, Clone, Default)]
+pub struct Remarks {
+    /// Passes that asked outside the measured region of a table.
     extrapolated: u64,
     /// The first pass that has no time.
     fault: Option<String>,
 }
 
+impl Remarks {
+    fn check(&mut self, ms: f64, what: impl FnOnce() -> String) {
+        if !ms.is_finite() && self.fault.is_none() {
+            self.fault = Some(format!("the timing model gives no finite time for a {}", what()));
+        }
+    }
+}
+
+/// Passes of a steady decode batch; see [`PassTimer::stretch`].
+#[derive(Debug)]
+pub struct DecodeStretch<'a> {
+    timer: &'a PassTimer,
+    row: Option<DecodeRow<'a>>,
+    remarks: Remarks,
+}
+
+impl DecodeStretch<'_> {
+    /// Duration of the next pass; equal to [`PassTimer::decode`] of the same load, alone. Contexts must not shrink.
+    #[inline]
+    pub fn decode(&mut self, load: DecodeLoad) -> SimDuration {
+        let timer = self.timer;
+        let context = load.len_sum / load.count.max(1);
+        let ms = match &mut self.row {
+            Some(row) => {
+                let (ms, covered) = row.next(context);
+                self.remarks.extrapolated += u64::from(!covered);
+                timer.finished_decode_ms(timer.with_drafts(ms))
+            }
+            None => timer.finished_decode_ms(timer.raw_decode_ms(load.count, load.active_tokens, context, true)),
+        };
+        let ms = ms + timer.correction.per_pass_overhead_ms;
+        self.remarks.check(ms, || format!("decode of {} requests at context {context}", load.count));
+        scaled(ms, timer.decode_speedup)
+    }
+
+    /// What the passes ran into.
+    pub fn finish(self) -> Remarks {
+        self.remarks
+    }
+}
+
 /// `ms` milliseconds as nanoseconds, divided by `ratio` unless that is 0: each step rounded to nearest, ties to even.
+#[inline]
 fn scaled(ms: f64, ratio: f64) -> SimDuration {
+    let seconds = ms / 1000.0;
+    let nanos = seconds * 1e9;
+    let nearest = nanos.round_ties_even();
+    // Away from a tie the product rounds as the exact value does.
+    if ratio == 1.0 && (nanos - nearest).abs() < 0.499 && (0.0..1e12).contains(&nanos) {
+        return SimDuration::from_nanos(nearest as u64);
+    }
+    scaled_exactly(ms, ratio)
+}
+
+fn scaled_exactly(ms: f64, ratio: f64) -> SimDuration {
     let unscaled = Duration::try_from_secs_f64(ms / 1000.0).unwrap_or(Duration::MAX);
     let scaled = if ratio > 0.0 && ratio != 1.0 && !unscaled.is_zero() {
         Duration::try_from_secs_f64(unscaled.as_secs_f64() / ratio).unwrap_or(Duration::MAX)
@@ -90,8 +151,7 @@ impl PassTimer {
             verified: u64::from(drafts) + 1,
             draft_share: layers.map_or(0.0, |layers| f64::from(drafts) / layers as f64),
             by_blocks: Arc::new([]),
-            extrapolated: 0,
-            fault: None,
+            remarks: Remarks::default(),
         };
         if timer.by_occupancy() && setup.num_gpu_blocks <= TABLE_LIMIT {
             timer.by_blocks = (0..=setup.num_gpu_blocks).map(|n| timer.compute_by_occupancy(n).as_nanos()).collect();
@@ -111,12 +171,12 @@ impl PassTimer {
 
     /// Passes so far that asked outside the measured region of a table.
     pub fn extrapolated(&self) -> u64 {
-        self.extrapolated
+        self.remarks.extrapolated
     }
 
     /// The first pass for which the model had no finite time, if there was one.
     pub fn fault(&self) -> Option<&str> {
-        self.fault.as_deref()
+        self.remarks.fault.as_deref()
     }
 
     /// Tokens in `blocks` KV blocks.
@@ -138,11 +198,11 @@ impl PassTimer {
         if let TimingModel::Table(table) = &self.model
             && !table.covers_prefill(count, new, prefix)
         {
-            self.extrapolated += 1;
+            self.remarks.extrapolated += 1;
         }
         let ms = self.raw_prefill_ms(count, new, prefix) * self.correction.prefill_scale;
         let ms = ms.max(0.0) + self.correction.per_pass_overhead_ms;
-        self.checked(ms, || format!("prefill of {count} prompts, {new} new tokens after {prefix}"));
+        self.remarks.check(ms, || format!("prefill of {count} prompts, {new} new tokens after {prefix}"));
         scaled(ms, self.speedup)
     }
 
@@ -154,8 +214,27 @@ impl PassTimer {
         let context = load.len_sum / load.count;
         let ms = self.decode_ms(load.count, load.active_tokens, context);
         let ms = if alone { ms + self.correction.per_pass_overhead_ms } else { ms };
-        self.checked(ms, || format!("decode of {} requests at context {context}", load.count));
+        self.remarks.check(ms, || format!("decode of {} requests at context {context}", load.count));
         scaled(ms, self.decode_speedup)
+    }
+
+    /// Durations of passes in which the same `count` requests decode and nothing else happens; cheaper than asking
+    /// [`Self::decode`] for each. What they ran into is told by [`DecodeStretch::finish`] and goes to [`Self::note`].
+    pub fn stretch(&self, count: u64) -> DecodeStretch<'_> {
+        let rows = count.saturating_mul(self.verified);
+        let row = match &self.model {
+            TimingModel::Table(table) => Some(table.decode_row(rows)),
+            _ => None,
+        };
+        DecodeStretch { timer: self, row, remarks: Remarks::default() }
+    }
+
+    /// Takes over what a stretch ran into.
+    pub fn note(&mut self, remarks: Remarks) {
+        self.remarks.extrapolated += remarks.extrapolated;
+        if self.remarks.fault.is_none() {
+            self.remarks.fault = remarks.fault;
+        }
     }
 
     /// A pass without prefill in which anybody emits while `blocks` KV blocks are in use; only where that says it all
@@ -180,7 +259,7 @@ impl PassTimer {
             let whole = match &self.model {
                 TimingModel::Table(table) => {
                     if !table.covers_prefill(count, new, prefix) {
-                        self.extrapolated += 1;
+                        self.remarks.extrapolated += 1;
                     }
                     table.fused_ms(&pass)
                 }
@@ -194,7 +273,7 @@ impl PassTimer {
         if ms > 0.0 {
             ms += self.correction.per_pass_overhead_ms;
         }
-        self.checked(ms, || format!("pass of {} prompts and {} decodes", prefills.len(), load.count));
+        self.remarks.check(ms, || format!("pass of {} prompts and {} decodes", prefills.len(), load.count));
         scaled(ms, self.speedup)
     }
 
@@ -225,28 +304,31 @@ impl PassTimer {
             TimingModel::Table(table) => table.decode_ms(rows, context),
             TimingModel::Roofline(roofline) => roofline.decode_ms(rows, context),
         };
-        if drafting && self.draft_share > 0.0 { ms * (1.0 + self.draft_share) } else { ms }
+        if drafting { self.with_drafts(ms) } else { ms }
+    }
+
+    /// `ms` of a decode step and the draft layers behind it.
+    fn with_drafts(&self, ms: f64) -> f64 {
+        if self.draft_share > 0.0 { ms * (1.0 + self.draft_share) } else { ms }
+    }
+
+    /// A decode step corrected, and not below the floor.
+    fn finished_decode_ms(&self, ms: f64) -> f64 {
+        (ms * self.correction.decode_scale).max(self.floor_ms)
     }
 
     fn decode_ms(&mut self, count: u64, active_tokens: u64, context: u64) -> f64 {
         if let TimingModel::Table(table) = &self.model
             && !table.covers_decode(count.saturating_mul(self.verified), context)
         {
-            self.extrapolated += 1;
+            self.remarks.extrapolated += 1;
         }
-        let ms = self.raw_decode_ms(count, active_tokens, context, true) * self.correction.decode_scale;
-        ms.max(self.floor_ms)
+        self.finished_decode_ms(self.raw_decode_ms(count, active_tokens, context, true))
     }
 
     fn compute_by_occupancy(&self, blocks: u32) -> SimDuration {
-        let ms = self.raw_decode_ms(1, self.tokens(blocks), 0, true) * self.correction.decode_scale;
-        scaled(ms.max(self.floor_ms) + self.correction.per_pass_overhead_ms, self.decode_speedup)
-    }
-
-    fn checked(&mut self, ms: f64, what: impl FnOnce() -> String) {
-        if !ms.is_finite() && self.fault.is_none() {
-            self.fault = Some(format!("the timing model gives no finite time for a {}", what()));
-        }
+        let ms = self.finished_decode_ms(self.raw_decode_ms(1, self.tokens(blocks), 0, true));
+        scaled(ms + self.correction.per_pass_overhead_ms, self.decode_speedup)
     }
 }
 
@@ -260,6 +342,14 @@ mod tests {
         assert_eq!(scaled(32.105_859, 1.0).as_nanos(), 32_105_859);
         assert_eq!(scaled(32.105_859, 3.0).as_nanos(), 10_701_953);
         assert_eq!(scaled(0.0, 2.0), SimDuration::ZERO);
+    }
+
+    #[test]
+    fn rounding_quickly_is_rounding_exactly() {
+        for i in 0..100_000u32 {
+            let ms = f64::from(i).powi(2) * 1.234_567_891e-4 + f64::from(i) * 0.5e-6;
+            assert_eq!(scaled(ms, 1.0), scaled_exactly(ms, 1.0), "{ms}");
+        }
     }
 
     fn timer(correction: Correction) -> PassTimer {
@@ -294,7 +384,8 @@ mod tests {
         let mut plain = timer(Correction::default());
         let mut scaled = timer(Correction { prefill_scale: 2.0, decode_scale: 3.0, per_pass_overhead_ms: 0.0 });
         let load = DecodeLoad { count: 1, len_sum: 100, active_tokens: 0 };
-        assert_eq!(scaled.prefill(1, 500, 0).as_nanos(), 2 * plain.prefill(1, 500, 0).as_nanos());
-        assert_eq!(scaled.decode(load, true).as_nanos(), 3 * plain.decode(load, true).as_nanos());
+        let near = |got: SimDuration, expected: f64| assert!((got.as_nanos() as f64 - expected).abs() <= 3.0);
+        near(scaled.prefill(1, 500, 0), 2.0 * plain.prefill(1, 500, 0).as_nanos() as f64);
+        near(scaled.decode(load, true), 3.0 * plain.decode(load, true).as_nanos() as f64);
     }
 }

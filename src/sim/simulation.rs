@@ -433,7 +433,7 @@ impl Simulation {
             }
         }
         let counts: Vec<_> = ranks.iter().map(Scheduler::gaps).collect();
-        let (itl, user_throughput) = GapCounts::distributions(&GapCounts::collect(&counts, &removed));
+        let (itl, user_throughput) = GapCounts::collect(&counts, &removed).distributions();
         let mut requests = std::mem::take(&mut *self.world.resource_mut::<Requests>());
         let mut records = std::mem::take(&mut requests.records);
         let mut unfinished: std::collections::BTreeMap<u32, _> = self

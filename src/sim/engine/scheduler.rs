@@ -8,8 +8,9 @@ use crate::sim::kv::{Held, Hit, Home, KvPool, PromptIndex, Segment};
 use crate::time::SimTime;
 
 use super::batch::DecodeBatch;
+use super::gaps::GapCounts;
 use super::speculative::BurstSampler;
-use super::tokens::{GapCounts, PassLog, TokenSpan};
+use super::tokens::{PassLog, TokenSpan};
 use super::transfer::Transfers;
 
 /// Requests that may give way in a row without anybody emitting or ending.
@@ -517,6 +518,10 @@ impl Scheduler {
             self.transfers.hold_dropped();
         }
         let last = slot.spans.last().map(|s| SimTime::from_nanos(self.log.end(s.last)));
+        if how == Ended::Completed {
+            self.note_extremes(id);
+        }
+        let slot = &self.slots[id as usize];
         self.events.push(EngineEvent::Ended {
             request,
             how,
