@@ -172,11 +172,11 @@ fn a_steady_stretch_takes_the_time_of_its_passes() {
     for args in [aic(), json!({ "timing": { "roofline": { "model": "llama-3.1-8b", "gpu": "h100_sxm" } } })] {
         let mut timer = timer(args, setup(0));
         for count in [1, 7, 64, 300, 5_000] {
-            let load = |step: u64| DecodeLoad { count, len_sum: count * (100 + step * 97) + 3, active_tokens: 0 };
-            let mut stretch = timer.stretch(count);
-            let walked: Vec<_> = (0..2_000).map(|step| stretch.decode(load(step))).collect();
+            let load = |step: u64| DecodeLoad { count, len_sum: count * (100 + step) + count / 2, active_tokens: 0 };
+            let mut stretch = timer.stretch(load(0));
+            let walked: Vec<_> = (0..150_000).map(|_| stretch.next(0)).collect();
             let remarks = stretch.finish();
-            let single: Vec<_> = (0..2_000).map(|step| timer.decode(load(step), true)).collect();
+            let single: Vec<_> = (0..150_000).map(|step| timer.decode(load(step), true)).collect();
             assert_eq!(walked, single);
             let outside = timer.extrapolated();
             timer.note(remarks);

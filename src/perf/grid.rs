@@ -11,7 +11,11 @@ pub(super) struct Position {
 
 /// At least two strictly increasing finite knots.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Axis(Vec<f64>);
+pub(super) struct Axis {
+    knots: Vec<f64>,
+    /// One over the distance from each knot to the next.
+    density: Vec<f64>,
+}
 
 impl Axis {
     /// An axis of knots the caller has checked.
@@ -27,18 +31,21 @@ impl Axis {
         }
         match knots.windows(2).position(|pair| pair[0] >= pair[1]) {
             Some(index) => Err(Some(index + 1)),
-            None => Ok(Self(knots)),
+            None => {
+                let density = knots.windows(2).map(|pair| (pair[1] - pair[0]).recip()).collect();
+                Ok(Self { knots, density })
+            }
         }
     }
 
     /// Number of knots.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.knots.len()
     }
 
     /// The first and the last knot.
     pub fn ends(&self) -> (f64, f64) {
-        (self.0[0], self.0[self.0.len() - 1])
+        (self.knots[0], self.knots[self.knots.len() - 1])
     }
 
     /// Whether `x` is between the first and the last knot, ends included.
@@ -50,10 +57,15 @@ impl Axis {
     /// Where `x` lies; the part exceeds 1 above the last knot.
     #[inline]
     pub fn locate(&self, x: f64) -> Position {
-        let knots = &self.0;
+        let knots = &self.knots;
         let index = knots[1..knots.len() - 1].partition_point(|knot| *knot <= x);
-        let (left, right) = (knots[index], knots[index + 1]);
-        Position { index, part: ((x - left) / (right - left)).max(0.0) }
+        self.position(index, x)
+    }
+
+    /// `x` in the segment after knot `index`.
+    #[inline]
+    fn position(&self, index: usize, x: f64) -> Position {
+        Position { index, part: ((x - self.knots[index]) * self.density[index]).max(0.0) }
     }
 }
 
@@ -125,7 +137,7 @@ impl Grid {
         let row = self.rows.locate(row);
         let width = self.columns.len();
         let (below, above) = self.values[row.index * width..(row.index + 2) * width].split_at(width);
-        RowWalk { columns: &self.columns.0, below, above, part: row.part, index: 0 }
+        RowWalk { columns: &self.columns, below, above, part: row.part, index: 0 }
     }
 
     /// The value at (`row`, `column`), linear in both.
@@ -139,7 +151,7 @@ impl Grid {
 /// [`Grid::at`] of one row at columns that do not decrease.
 #[derive(Debug, Clone)]
 pub(super) struct RowWalk<'a> {
-    columns: &'a [f64],
+    columns: &'a Axis,
     below: &'a [f64],
     above: &'a [f64],
     part: f64,
@@ -151,11 +163,11 @@ impl RowWalk<'_> {
     /// The value at `column`, not below the one before.
     #[inline]
     pub fn at(&mut self, column: f64) -> f64 {
-        while self.index + 2 < self.columns.len() && self.columns[self.index + 1] <= column {
+        let knots = &self.columns.knots;
+        while self.index + 2 < knots.len() && knots[self.index + 1] <= column {
             self.index += 1;
         }
-        let (left, right) = (self.columns[self.index], self.columns[self.index + 1]);
-        let position = Position { index: self.index, part: ((column - left) / (right - left)).max(0.0) };
+        let position = self.columns.position(self.index, column);
         mix(between(self.below, position), between(self.above, position), self.part)
     }
 }

@@ -68,6 +68,7 @@ pub struct Remarks {
 }
 
 impl Remarks {
+    #[inline]
     fn check(&mut self, ms: f64, what: impl FnOnce() -> String) {
         if !ms.is_finite() && self.fault.is_none() {
             self.fault = Some(format!("the timing model gives no finite time for a {}", what()));
@@ -80,25 +81,29 @@ impl Remarks {
 pub struct DecodeStretch<'a> {
     timer: &'a PassTimer,
     row: Option<DecodeRow<'a>>,
+    count: u64,
+    /// Mean length in the next pass.
+    context: u64,
     remarks: Remarks,
 }
 
 impl DecodeStretch<'_> {
-    /// Duration of the next pass; equal to [`PassTimer::decode`] of the same load, alone. Contexts must not shrink.
+    /// Duration of the next pass while `active_tokens` KV tokens are in use; equal to [`PassTimer::decode`] of the same
+    /// load, alone.
     #[inline]
-    pub fn decode(&mut self, load: DecodeLoad) -> SimDuration {
-        let timer = self.timer;
-        let context = load.len_sum / load.count.max(1);
+    pub fn next(&mut self, active_tokens: u64) -> SimDuration {
+        let (timer, context) = (self.timer, self.context);
+        self.context += 1;
         let ms = match &mut self.row {
             Some(row) => {
                 let (ms, covered) = row.next(context);
                 self.remarks.extrapolated += u64::from(!covered);
-                timer.finished_decode_ms(timer.with_drafts(ms))
+                timer.with_drafts(ms)
             }
-            None => timer.finished_decode_ms(timer.raw_decode_ms(load.count, load.active_tokens, context, true)),
+            None => timer.raw_decode_ms(self.count, active_tokens, context, true),
         };
-        let ms = ms + timer.correction.per_pass_overhead_ms;
-        self.remarks.check(ms, || format!("decode of {} requests at context {context}", load.count));
+        let ms = timer.finished_decode_ms(ms) + timer.correction.per_pass_overhead_ms;
+        self.remarks.check(ms, || format!("decode of {} requests at context {context}", self.count));
         scaled(ms, timer.decode_speedup)
     }
 
@@ -111,8 +116,7 @@ impl DecodeStretch<'_> {
 /// `ms` milliseconds as nanoseconds, divided by `ratio` unless that is 0: each step rounded to nearest, ties to even.
 #[inline]
 fn scaled(ms: f64, ratio: f64) -> SimDuration {
-    let seconds = ms / 1000.0;
-    let nanos = seconds * 1e9;
+    let nanos = ms * 1e6;
     let nearest = nanos.round_ties_even();
     // Away from a tie the product rounds as the exact value does.
     if ratio == 1.0 && (nanos - nearest).abs() < 0.499 && (0.0..1e12).contains(&nanos) {
@@ -218,15 +222,17 @@ impl PassTimer {
         scaled(ms, self.decode_speedup)
     }
 
-    /// Durations of passes in which the same `count` requests decode and nothing else happens; cheaper than asking
-    /// [`Self::decode`] for each. What they ran into is told by [`DecodeStretch::finish`] and goes to [`Self::note`].
-    pub fn stretch(&self, count: u64) -> DecodeStretch<'_> {
-        let rows = count.saturating_mul(self.verified);
+    /// Durations of passes in which the requests of `load` decode again and again and nothing else happens, each longer
+    /// by a token from pass to pass; cheaper than asking [`Self::decode`] for each. What they ran into is told by
+    /// [`DecodeStretch::finish`] and goes to [`Self::note`].
+    pub fn stretch(&self, load: DecodeLoad) -> DecodeStretch<'_> {
+        let rows = load.count.saturating_mul(self.verified);
         let row = match &self.model {
             TimingModel::Table(table) => Some(table.decode_row(rows)),
             _ => None,
         };
-        DecodeStretch { timer: self, row, remarks: Remarks::default() }
+        let context = load.len_sum / load.count.max(1);
+        DecodeStretch { timer: self, row, count: load.count, context, remarks: Remarks::default() }
     }
 
     /// Takes over what a stretch ran into.
@@ -308,11 +314,13 @@ impl PassTimer {
     }
 
     /// `ms` of a decode step and the draft layers behind it.
+    #[inline]
     fn with_drafts(&self, ms: f64) -> f64 {
         if self.draft_share > 0.0 { ms * (1.0 + self.draft_share) } else { ms }
     }
 
     /// A decode step corrected, and not below the floor.
+    #[inline]
     fn finished_decode_ms(&self, ms: f64) -> f64 {
         (ms * self.correction.decode_scale).max(self.floor_ms)
     }

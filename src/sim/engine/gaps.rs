@@ -11,8 +11,10 @@ use std::hash::{BuildHasherDefault, Hasher};
 use crate::perf::PassTimer;
 use crate::sim::metrics::{Distribution, key_of};
 
-/// Distinct gaps of steady stretches that are counted one by one before ranges take over.
-const SINGLE_GAPS: usize = 1 << 15;
+/// Distinct gaps that are counted one by one before ranges take over.
+const SINGLE_GAPS: usize = 1 << 12;
+/// Gaps that a [`Near`] takes before it is taken up, so that its sums cannot overflow.
+const NEAR_GAPS: u64 = 1 << 12;
 
 /// Multiplicative hashing of nanosecond counts; iteration order never matters because results are sorted.
 #[derive(Debug, Default, Clone)]
@@ -40,15 +42,16 @@ pub struct GapCounts {
     by_active: Vec<u64>,
     /// Everything else, by nanoseconds.
     other: HashMap<u64, u64, BuildHasherDefault<NanosHasher>>,
-    /// Gaps of steady stretches, once there are many.
-    current: Range,
+    /// By the shortest gap that belongs there, once there are many different ones.
     ranges: BTreeMap<u64, Range>,
+    /// Whether ranges may be used at all.
+    ranging: bool,
     /// Shortest and longest gap of requests that completed; kept only where ranges are.
     extremes: Option<(u64, u64)>,
 }
 
 /// Gaps that no bucket of either distribution separates.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Range {
     /// Shortest gap that belongs here, nanoseconds.
     first: u64,
@@ -59,13 +62,6 @@ struct Range {
     sum: u128,
     /// Sum of their squares.
     squares: u128,
-}
-
-impl Default for Range {
-    /// Holds nothing and never will.
-    fn default() -> Self {
-        Self { first: 1, last: 0, count: 0, sum: 0, squares: 0 }
-    }
 }
 
 impl Range {
@@ -85,14 +81,13 @@ impl Range {
             let middle = last + (above - last) / 2;
             if key(middle) == here { last = middle } else { above = middle }
         }
-        Self { first, last, ..Self::default() }
+        Self { first, last, count: 0, sum: 0, squares: 0 }
     }
 
     fn holds(&self, ns: u64) -> bool {
         (self.first..=self.last).contains(&ns)
     }
 
-    #[inline]
     fn add(&mut self, ns: u64, count: u64) {
         let distance = ns - self.first;
         self.count += count;
@@ -122,11 +117,47 @@ impl Range {
     }
 }
 
+/// Consecutive gaps of one batch within one range, not taken up yet.
+#[derive(Debug, Clone, Copy)]
+pub struct Near {
+    first: u64,
+    last: u64,
+    steps: u64,
+    sum: u64,
+    squares: u64,
+}
+
+impl Near {
+    /// One that takes nothing.
+    pub fn none() -> Self {
+        Self { first: 1, last: 0, steps: 0, sum: 0, squares: 0 }
+    }
+
+    /// Counts a gap; says whether it could.
+    #[inline]
+    pub fn add(&mut self, ns: u64) -> bool {
+        if !(self.first..=self.last).contains(&ns) || self.steps == NEAR_GAPS {
+            return false;
+        }
+        let distance = ns - self.first;
+        self.steps += 1;
+        self.sum += distance;
+        self.squares += distance * distance;
+        true
+    }
+}
+
 fn ms(ns: u64) -> f64 {
     ns as f64 / 1e6
 }
 
 impl GapCounts {
+    /// No gaps yet. `ranging`: gaps are so varied that they may be summed up in ranges; the shortest and the longest one
+    /// must then be told ([`Self::note_extremes`]).
+    pub fn new(ranging: bool) -> Self {
+        Self { ranging, ..Self::default() }
+    }
+
     /// `count` gaps of one decode step at `active` blocks.
     pub fn add_step(&mut self, active: u32, count: u64) {
         let active = active as usize;
@@ -138,36 +169,52 @@ impl GapCounts {
 
     /// `count` gaps of `ns` nanoseconds.
     pub fn add(&mut self, ns: u64, count: u64) {
-        if count > 0 {
+        if count == 0 {
+            return;
+        }
+        if self.uses_ranges(ns) {
+            self.range(ns).add(ns, count);
+        } else {
             *self.other.entry(ns).or_insert(0) += count;
         }
     }
 
-    /// `count` gaps of `ns` nanoseconds that are likely to be near the ones added before in this way.
-    #[inline]
-    pub fn add_near(&mut self, ns: u64, count: u64) {
-        if self.current.holds(ns) {
-            self.current.add(ns, count);
-        } else {
-            self.add_elsewhere(ns, count);
+    /// `count` gaps of `ns` nanoseconds that `near` could not take; returns one that can take more of their kind.
+    pub fn add_beyond(&mut self, near: Near, ns: u64, count: u64) -> Near {
+        self.take_up(near, count);
+        if !self.uses_ranges(ns) {
+            self.add(ns, count);
+            return Near::none();
+        }
+        let range = self.range(ns);
+        let mut next = Near { first: range.first, last: range.last, ..Near::none() };
+        next.add(ns);
+        next
+    }
+
+    /// Takes up what `near` counted, each gap `count` times.
+    pub fn take_up(&mut self, near: Near, count: u64) {
+        if near.steps > 0 {
+            let range = self.range(near.first);
+            range.count += near.steps * count;
+            range.sum += u128::from(near.sum) * u128::from(count);
+            range.squares += u128::from(near.squares) * u128::from(count);
         }
     }
 
-    fn add_elsewhere(&mut self, ns: u64, count: u64) {
-        if ns == 0 || (self.ranges.is_empty() && self.current.count == 0 && self.other.len() < SINGLE_GAPS) {
-            self.add(ns, count);
-            return;
+    fn uses_ranges(&self, ns: u64) -> bool {
+        self.ranging && ns > 0 && self.other.len() >= SINGLE_GAPS
+    }
+
+    fn range(&mut self, ns: u64) -> &mut Range {
+        let known = self.ranges.range(..=ns).next_back().filter(|(_, range)| range.holds(ns)).map(|(first, _)| *first);
+        match known {
+            Some(first) => self.ranges.entry(first).or_insert_with(|| Range::around(ns)),
+            None => {
+                let range = Range::around(ns);
+                self.ranges.entry(range.first).or_insert(range)
+            }
         }
-        let known = self.ranges.range(..=ns).next_back().map(|(first, range)| (*first, range.holds(ns)));
-        let next = match known {
-            Some((first, true)) => self.ranges.remove(&first).unwrap_or_else(|| Range::around(ns)),
-            _ => Range::around(ns),
-        };
-        let previous = std::mem::replace(&mut self.current, next);
-        if previous.count > 0 {
-            self.ranges.insert(previous.first, previous);
-        }
-        self.current.add(ns, count);
     }
 
     /// Notes the shortest and longest gap of a request that completed.
@@ -187,7 +234,7 @@ impl GapCounts {
                     gaps.push((timer.at_occupancy(active).as_nanos(), *n as i64));
                 }
             }
-            for range in counts.ranges.values().chain([&counts.current]).filter(|range| range.count > 0) {
+            for range in counts.ranges.values() {
                 ranges.entry(range.first).and_modify(|sum| sum.absorb(range)).or_insert(*range);
             }
             if let Some((low, high)) = counts.extremes {
@@ -268,10 +315,10 @@ mod tests {
 
     #[test]
     fn ranges_give_the_distribution_of_the_single_gaps() {
-        let mut counts = GapCounts::default();
+        let mut counts = GapCounts::new(true);
         let (mut itl, mut user) = (Distribution::default(), Distribution::default());
         for (ns, n) in creeping() {
-            counts.add_near(ns, n);
+            counts.add(ns, n);
             itl.add(ms(ns), n);
             user.add(1000.0 / ms(ns), n);
         }
@@ -293,11 +340,27 @@ mod tests {
     }
 
     #[test]
+    fn a_stretch_counts_like_its_gaps() {
+        let (mut single, mut walked) = (GapCounts::new(true), GapCounts::new(true));
+        let mut near = Near::none();
+        for (ns, _) in creeping() {
+            single.add(ns, 3);
+            if !near.add(ns) {
+                near = walked.add_beyond(near, ns, 3);
+            }
+        }
+        walked.take_up(near, 3);
+        let timer = PassTimer::new(&Default::default(), Default::default());
+        let [a, b] = [single, walked].map(|counts| GapCounts::collect(&[(&counts, &timer)], &[]));
+        assert_eq!((a.single, a.ranges), (b.single, b.ranges));
+    }
+
+    #[test]
     fn removed_gaps_leave_nothing_behind() {
-        let mut counts = GapCounts::default();
+        let mut counts = GapCounts::new(true);
         let gaps = creeping();
         for (ns, n) in &gaps {
-            counts.add_near(*ns, *n);
+            counts.add(*ns, *n);
         }
         let timer = PassTimer::new(&Default::default(), Default::default());
         let left = GapCounts::collect(&[(&counts, &timer)], &gaps[1..]);

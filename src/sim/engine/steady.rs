@@ -4,6 +4,7 @@ use crate::perf::DecodeLoad;
 use crate::scenario::Role;
 use crate::time::SimTime;
 
+use super::gaps::Near;
 use super::scheduler::{Scheduler, Share};
 
 /// The pass log is trimmed when it has grown this much beyond what is needed.
@@ -97,9 +98,10 @@ impl Scheduler {
         // The first gap also holds whatever lay between the passes; from then on a gap is a pass.
         let mut lag = now.as_nanos() - self.log.end(self.step - 1);
         let mut needs = self.batch.needs_from(self.step);
-        let mut len_sum = self.batch.len_sum(self.step);
         let by_occupancy = self.timer.by_occupancy();
-        let mut stretch = self.timer.stretch(members);
+        let load = DecodeLoad { count: members, len_sum: self.batch.len_sum(self.step), active_tokens: 0 };
+        let mut stretch = self.timer.stretch(load);
+        let mut near = Near::none();
         while at < until && self.step < finish {
             let blocks = needs.next();
             if blocks > 0 && !self.pool.take_private(blocks) {
@@ -107,20 +109,15 @@ impl Scheduler {
             }
             self.last_start = at;
             let active = self.pool.active();
-            let duration = if by_occupancy {
-                self.timer.at_occupancy(active)
-            } else {
-                let active_tokens = self.timer.tokens(active);
-                stretch.decode(DecodeLoad { count: members, len_sum, active_tokens })
-            };
-            len_sum += members;
+            let duration =
+                if by_occupancy { self.timer.at_occupancy(active) } else { stretch.next(self.timer.tokens(active)) };
             if lag != 0 {
                 self.gaps.add(lag + duration.as_nanos(), members);
                 lag = 0;
             } else if by_occupancy {
                 self.gaps.add_step(active, members);
-            } else {
-                self.gaps.add_near(duration.as_nanos(), members);
+            } else if !near.add(duration.as_nanos()) {
+                near = self.gaps.add_beyond(near, duration.as_nanos(), members);
             }
             at += duration;
             self.log.push(at.as_nanos());
@@ -128,6 +125,7 @@ impl Scheduler {
             self.passes += 1;
             self.emitted += members;
         }
+        self.gaps.take_up(near, members);
         let remarks = stretch.finish();
         self.timer.note(remarks);
         self.trim_log();
