@@ -381,6 +381,20 @@ fn every_table_draws_a_well_formed_picture_that_names_its_subject() {
 }
 
 #[test]
+fn the_guide_shows_what_the_command_says_and_draws() {
+    let guide = asset_text("docs/perf.md");
+    let points = guide.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
+    let output = perf(&["eval", KEY, "--points", "-"]).write_stdin(points).assert().success();
+    let answer = String::from_utf8(output.get_output().stdout.clone()).unwrap();
+    assert!(guide.contains(&format!("```\n{answer}```")), "write {answer} into docs/perf.md");
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("perf.svg");
+    plot(KEY, &out);
+    let same = fs::read_to_string(out).unwrap() == asset_text("docs/perf.svg");
+    assert!(same, "if the change is meant: dynosim perf plot {KEY} --out docs/perf.svg");
+}
+
+#[test]
 fn equal_questions_give_equal_pictures() {
     let folder = tempfile::tempdir().unwrap();
     for key in [KEY, "qwen3-235b-a22b-fp8block__h200_sxm__vllm__tp8", ESTIMATE] {

@@ -259,7 +259,8 @@ fn examples(text: &mut String, source: &Source) {
         let cells = prefixes.iter().map(|p| cell(source.prefill_ms(1, *new, *p), source.covers_prefill(1, *new, *p)));
         [tokens(new)].into_iter().chain(cells).collect()
     });
-    let _ = writeln!(text, "\nPrefill of one prompt, ms\n\n{}", table(&header, rows));
+    let prefill = table(&header, rows);
+    let _ = writeln!(text, "\nPrefill of one prompt, ms{}\n\n{prefill}", signs(&prefill));
     let room = source.capacity().and_then(Result::ok).map_or(u64::MAX, |capacity| capacity.kv_tokens);
     let contexts: Vec<u64> =
         EXAMPLE_CONTEXT.into_iter().filter(|c| *c <= room && source.covers_decode(1, *c)).collect();
@@ -273,7 +274,20 @@ fn examples(text: &mut String, source: &Source) {
         });
         [tokens(batch)].into_iter().chain(cells).collect()
     });
-    let _ = write!(text, "Decode step, ms per token (- where the KV cache is too small)\n\n{}", table(&header, rows));
+    let decode = table(&header, rows);
+    let _ = write!(text, "Decode step, ms per token{}\n\n{decode}", signs(&decode));
+}
+
+/// What the signs in a table of latencies mean, where there are any.
+fn signs(table: &str) -> String {
+    let mut text = String::new();
+    if table.contains(" -") {
+        text += "; - is beyond the KV cache";
+    }
+    if table.contains('(') {
+        text += "; (figures) are beyond the measurements";
+    }
+    text
 }
 
 fn table(header: &[String], rows: impl Iterator<Item = Vec<String>>) -> String {
