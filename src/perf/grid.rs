@@ -13,6 +13,8 @@ pub(super) struct Position {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Axis {
     knots: Vec<f64>,
+    /// For every [`bucket`] up to that of the last knot, a segment near and not after those of its coordinates.
+    starts: Vec<u32>,
     /// One over the distance from each knot to the next.
     density: Vec<f64>,
 }
@@ -33,7 +35,7 @@ impl Axis {
             Some(index) => Err(Some(index + 1)),
             None => {
                 let density = knots.windows(2).map(|pair| (pair[1] - pair[0]).recip()).collect();
-                Ok(Self { knots, density })
+                Ok(Self { starts: starts(&knots), knots, density })
             }
         }
     }
@@ -57,8 +59,10 @@ impl Axis {
     /// Where `x` lies; the part exceeds 1 above the last knot.
     #[inline]
     pub fn locate(&self, x: f64) -> Position {
-        let knots = &self.knots;
-        let index = knots[1..knots.len() - 1].partition_point(|knot| *knot <= x);
+        let mut index = self.starts[bucket(x).min(self.starts.len() - 1)] as usize;
+        while index + 2 < self.knots.len() && self.knots[index + 1] <= x {
+            index += 1;
+        }
         self.position(index, x)
     }
 
@@ -67,6 +71,33 @@ impl Axis {
     fn position(&self, index: usize, x: f64) -> Position {
         Position { index, part: ((x - self.knots[index]) * self.density[index]).max(0.0) }
     }
+}
+
+/// Buckets for each doubling of a coordinate, as a power of two. Enough that a step or two finds the segment: the
+/// shipped tables have at most a few dozen knots to a doubling.
+const DETAIL: u32 = 5;
+
+/// The bucket of a coordinate: its exponent and the first bits of its mantissa. Finding a segment this way takes a third of
+/// the time of a binary search, which spends it on mispredicted branches.
+#[inline]
+fn bucket(x: f64) -> usize {
+    const SHIFT: u32 = f64::MANTISSA_DIGITS - 1 - DETAIL;
+    // One more, because coordinates begin at 0, which has no exponent.
+    ((x + 1.0).to_bits() >> SHIFT).saturating_sub(1f64.to_bits() >> SHIFT) as usize
+}
+
+/// The segment to start at in every bucket.
+fn starts(knots: &[f64]) -> Vec<u32> {
+    let last = knots.last().copied().unwrap_or_default();
+    let mut index = 0;
+    (0..=bucket(last))
+        .map(|wanted| {
+            while (index as usize) + 2 < knots.len() && bucket(knots[index as usize + 1]) < wanted {
+                index += 1;
+            }
+            index
+        })
+        .collect()
 }
 
 /// A value at every knot of an axis.
@@ -201,6 +232,17 @@ mod tests {
         let grid = Grid::new(axis(&[1.0, 2.0]), axis(&[0.0, 10.0, 20.0]), vec![0.0, 1.0, 2.0, 10.0, 11.0, 12.0]);
         assert_eq!((grid.at(1.0, 10.0), grid.at(2.0, 20.0), grid.at(1.5, 5.0)), (1.0, 12.0, 5.5));
         assert_eq!((grid.at(0.0, 30.0), grid.at(3.0, 0.0)), (3.0, 20.0));
+    }
+
+    #[test]
+    fn the_segment_is_that_of_a_plain_search() {
+        let knots = [0.0, 0.25, 1.0, 2.0, 3.0, 100.0, 101.0, 101.5, 5000.0, 5001.0, 1e9, 1e300];
+        let axis = Axis::new(knots.to_vec()).unwrap();
+        let beside = knots.iter().flat_map(|knot| [knot * 0.999, *knot, knot * 1.001, knot + 1.0]);
+        for x in beside.chain((0..6000).map(f64::from)) {
+            let expected = knots[1..knots.len() - 1].partition_point(|knot| *knot <= x);
+            assert_eq!(axis.locate(x).index, expected, "{x}");
+        }
     }
 
     #[test]
