@@ -171,6 +171,7 @@ fn setup(drafts: u32) -> TimerSetup {
 fn a_steady_stretch_takes_the_time_of_its_passes() {
     for args in [aic(), json!({ "timing": { "roofline": { "model": "llama-3.1-8b", "gpu": "h100_sxm" } } })] {
         let mut timer = timer(args, setup(0));
+        let mut before = 0;
         for count in [1, 7, 64, 300, 5_000] {
             let load = |step: u64| DecodeLoad { count, len_sum: count * (100 + step) + count / 2, active_tokens: 0 };
             let mut stretch = timer.stretch(load(0));
@@ -178,10 +179,10 @@ fn a_steady_stretch_takes_the_time_of_its_passes() {
             let remarks = stretch.finish();
             let single: Vec<_> = (0..150_000).map(|step| timer.decode(load(step), true)).collect();
             assert_eq!(walked, single);
-            let outside = timer.extrapolated();
+            let outside = timer.extrapolated() - before;
             timer.note(remarks);
-            assert_eq!(timer.extrapolated() % 2, 0);
-            assert!(timer.extrapolated() >= outside);
+            assert_eq!(timer.extrapolated() - before, 2 * outside);
+            before = timer.extrapolated();
         }
         assert_eq!(timer.fault(), None);
     }

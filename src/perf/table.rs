@@ -8,6 +8,8 @@
 //! or host time. What lies outside an axis is extrapolated; [`ForwardPassTable::covers_prefill`] and
 //! [`ForwardPassTable::covers_decode`] tell.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use super::grid::{Axis, Curve, Grid, RowWalk, mix};
@@ -315,11 +317,21 @@ pub struct DecodeRow<'a> {
 }
 
 impl DecodeRow<'_> {
-    /// Milliseconds at `context`, not below the one before, and whether that lies within all axes.
+    /// Milliseconds at `context`, which is not below the one before.
     #[inline]
-    pub fn next(&mut self, context: u64) -> (f64, bool) {
-        let length = query_length(context);
-        (self.rest + self.attention.at(length), self.covered && (self.lengths.0..=self.lengths.1).contains(&length))
+    pub fn next(&mut self, context: u64) -> f64 {
+        self.rest + self.attention.at(query_length(context))
+    }
+
+    /// How many of `contexts` do not lie within all axes.
+    pub fn outside(&self, contexts: Range<u64>) -> u64 {
+        if !self.covered {
+            return contexts.end - contexts.start;
+        }
+        let (first, last) = self.lengths;
+        // Lengths are one above contexts: covered are those from `first - 1` to `last - 1`.
+        let (from, to) = (((first - 1.0).max(0.0)).ceil() as u64, last.floor() as u64);
+        contexts.end - contexts.start - contexts.end.min(to).saturating_sub(contexts.start.max(from))
     }
 }
 

@@ -51,8 +51,8 @@ pub struct PassTimer {
     total_tokens: u64,
     /// Query tokens of a decoding request.
     verified: u64,
-    /// Cost of the draft layers as a share of a decode step.
-    draft_share: f64,
+    /// Factor on decode steps: correction and draft layers.
+    decode_factor: f64,
     /// Decode duration by active blocks; the polynomial depends on nothing else.
     by_blocks: Arc<[u64]>,
     remarks: Remarks,
@@ -82,8 +82,8 @@ pub struct DecodeStretch<'a> {
     timer: &'a PassTimer,
     row: Option<DecodeRow<'a>>,
     count: u64,
-    /// Mean length in the next pass.
-    context: u64,
+    /// Mean length in the first pass and in the next one.
+    contexts: (u64, u64),
     remarks: Remarks,
 }
 
@@ -92,37 +92,52 @@ impl DecodeStretch<'_> {
     /// load, alone.
     #[inline]
     pub fn next(&mut self, active_tokens: u64) -> SimDuration {
-        let (timer, context) = (self.timer, self.context);
-        self.context += 1;
+        let (timer, context) = (self.timer, self.contexts.1);
+        self.contexts.1 += 1;
         let ms = match &mut self.row {
-            Some(row) => {
-                let (ms, covered) = row.next(context);
-                self.remarks.extrapolated += u64::from(!covered);
-                timer.with_drafts(ms)
-            }
-            None => timer.raw_decode_ms(self.count, active_tokens, context, true),
+            Some(row) => row.next(context),
+            None => timer.raw_decode_ms(self.count, active_tokens, context),
         };
         let ms = timer.finished_decode_ms(ms) + timer.correction.per_pass_overhead_ms;
+        match quick_nanos(ms) {
+            Some(nanos) if timer.decode_speedup == 1.0 => SimDuration::from_nanos(nanos),
+            _ => self.unusual(ms, context),
+        }
+    }
+
+    #[cold]
+    fn unusual(&mut self, ms: f64, context: u64) -> SimDuration {
         self.remarks.check(ms, || format!("decode of {} requests at context {context}", self.count));
-        scaled(ms, timer.decode_speedup)
+        scaled(ms, self.timer.decode_speedup)
     }
 
     /// What the passes ran into.
-    pub fn finish(self) -> Remarks {
+    pub fn finish(mut self) -> Remarks {
+        if let Some(row) = &self.row {
+            self.remarks.extrapolated += row.outside(self.contexts.0..self.contexts.1);
+        }
         self.remarks
     }
+}
+
+/// `ms` milliseconds as nanoseconds, where rounding the product is sure to round as rounding the exact value does: not
+/// near a tie, not negative, not huge.
+#[inline]
+fn quick_nanos(ms: f64) -> Option<u64> {
+    let nanos = ms * 1e6;
+    let whole = nanos as u64;
+    let part = nanos - whole as f64;
+    let sure = (0.0..1e12).contains(&nanos) && (part - 0.5).abs() > 1e-3;
+    sure.then_some(whole + u64::from(part > 0.5))
 }
 
 /// `ms` milliseconds as nanoseconds, divided by `ratio` unless that is 0: each step rounded to nearest, ties to even.
 #[inline]
 fn scaled(ms: f64, ratio: f64) -> SimDuration {
-    let nanos = ms * 1e6;
-    let nearest = nanos.round_ties_even();
-    // Away from a tie the product rounds as the exact value does.
-    if ratio == 1.0 && (nanos - nearest).abs() < 0.499 && (0.0..1e12).contains(&nanos) {
-        return SimDuration::from_nanos(nearest as u64);
+    match quick_nanos(ms) {
+        Some(nanos) if ratio == 1.0 => SimDuration::from_nanos(nanos),
+        _ => scaled_exactly(ms, ratio),
     }
-    scaled_exactly(ms, ratio)
 }
 
 fn scaled_exactly(ms: f64, ratio: f64) -> SimDuration {
@@ -153,7 +168,8 @@ impl PassTimer {
             block_size: u64::from(setup.block_size),
             total_tokens: u64::from(setup.num_gpu_blocks) * u64::from(setup.block_size),
             verified: u64::from(drafts) + 1,
-            draft_share: layers.map_or(0.0, |layers| f64::from(drafts) / layers as f64),
+            decode_factor: timing.correction.decode_scale
+                * layers.map_or(1.0, |layers| 1.0 + f64::from(drafts) / layers as f64),
             by_blocks: Arc::new([]),
             remarks: Remarks::default(),
         };
@@ -232,7 +248,7 @@ impl PassTimer {
             _ => None,
         };
         let context = load.len_sum / load.count.max(1);
-        DecodeStretch { timer: self, row, count: load.count, context, remarks: Remarks::default() }
+        DecodeStretch { timer: self, row, count: load.count, contexts: (context, context), remarks: Remarks::default() }
     }
 
     /// Takes over what a stretch ran into.
@@ -273,7 +289,7 @@ impl PassTimer {
                 TimingModel::Polynomial | TimingModel::Profile(_) => 0.0,
             };
             // What the prompts add to the decodes is theirs to scale.
-            let verify = self.raw_decode_ms(load.count, load.active_tokens, context, false);
+            let verify = self.raw_decode_ms(load.count, load.active_tokens, context);
             ms += ((whole - verify) * self.correction.prefill_scale).max(0.0);
         }
         if ms > 0.0 {
@@ -300,29 +316,21 @@ impl PassTimer {
         }
     }
 
-    /// `drafting`: with the draft layers of speculative decoding.
-    fn raw_decode_ms(&self, count: u64, active_tokens: u64, context: u64, drafting: bool) -> f64 {
+    fn raw_decode_ms(&self, count: u64, active_tokens: u64, context: u64) -> f64 {
         let rows = count.saturating_mul(self.verified);
-        let ms = match &self.model {
+        match &self.model {
             TimingModel::Polynomial => polynomial::decode_ms(active_tokens, self.total_tokens),
             TimingModel::Profile(profile) => profile.decode_ms(active_tokens, context),
             _ if count == 0 => 0.0,
             TimingModel::Table(table) => table.decode_ms(rows, context),
             TimingModel::Roofline(roofline) => roofline.decode_ms(rows, context),
-        };
-        if drafting { self.with_drafts(ms) } else { ms }
+        }
     }
 
-    /// `ms` of a decode step and the draft layers behind it.
-    #[inline]
-    fn with_drafts(&self, ms: f64) -> f64 {
-        if self.draft_share > 0.0 { ms * (1.0 + self.draft_share) } else { ms }
-    }
-
-    /// A decode step corrected, and not below the floor.
+    /// A decode step with its draft layers, corrected, and not below the floor.
     #[inline]
     fn finished_decode_ms(&self, ms: f64) -> f64 {
-        (ms * self.correction.decode_scale).max(self.floor_ms)
+        (ms * self.decode_factor).max(self.floor_ms)
     }
 
     fn decode_ms(&mut self, count: u64, active_tokens: u64, context: u64) -> f64 {
@@ -331,11 +339,11 @@ impl PassTimer {
         {
             self.remarks.extrapolated += 1;
         }
-        self.finished_decode_ms(self.raw_decode_ms(count, active_tokens, context, true))
+        self.finished_decode_ms(self.raw_decode_ms(count, active_tokens, context))
     }
 
     fn compute_by_occupancy(&self, blocks: u32) -> SimDuration {
-        let ms = self.finished_decode_ms(self.raw_decode_ms(1, self.tokens(blocks), 0, true));
+        let ms = self.finished_decode_ms(self.raw_decode_ms(1, self.tokens(blocks), 0));
         scaled(ms + self.correction.per_pass_overhead_ms, self.decode_speedup)
     }
 }
