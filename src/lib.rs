@@ -25,7 +25,7 @@
 //! |---|---|
 //! | [`scenario`] | what a user configures: document, engine arguments, defaults, validation |
 //! | [`workload`] | where requests come from: trace formats, synthetic loads, generators (no ECS) |
-//! | [`perf`] | how long a forward pass takes (no ECS) |
+//! | [`perf`] | how long a forward pass takes, how many KV blocks fit (no ECS) |
 //! | [`sim`] | the ECS simulation: arrivals, routing, engines, KV blocks, hand-off, scaling, measurements |
 //! | [`report`] | summary table, JSON, per-request rows, time series |
 //! | [`plot`] | static charts as SVG (no simulation) |
