@@ -88,6 +88,11 @@ const TIMING: &[Field] = &[
     ),
     optional("per_pass_overhead_ms", RATIO, "Host time of every pass; 0 unless given"),
     optional("decode_floor_ms", RATIO, "Shortest decode step; 1 unless given"),
+    optional(
+        "async_scheduling",
+        Kind::Flag,
+        "Whether a pass is put together while the one before it runs, as vLLM does since 0.14; false unless given",
+    ),
 ];
 
 /// Every engine argument.

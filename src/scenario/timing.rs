@@ -205,6 +205,7 @@ impl TimingContext {
             decode_scale: self.correction.decode_scale.unwrap_or(1.0),
             per_pass_overhead_ms: overhead.or(self.correction.per_pass_overhead_ms).unwrap_or(0.0),
         };
+        let async_scheduling = settings.flag("async_scheduling").or(self.correction.async_scheduling).unwrap_or(false);
         let capacity = self.capacity(args, &chosen, block_size, max_num_batched_tokens, warnings)?;
         let estimated = capacity.as_ref().map(|capacity| u32::try_from(capacity.num_gpu_blocks).unwrap_or(u32::MAX));
         let tp_size = match (args.count("aic_tp_size"), chosen.tp_size) {
@@ -216,11 +217,12 @@ impl TimingContext {
         };
         let known_bytes = chosen.memory.as_ref().map(|(parts, _)| parts.kv_bytes_per_token);
         let timing = Timing {
-            provenance: self.provenance(chosen.provenance, composition, correction),
+            provenance: self.provenance(chosen.provenance, composition, async_scheduling, correction),
             model: chosen.model,
             composition,
             decode_floor_ms: settings.number("decode_floor_ms").unwrap_or(DECODE_FLOOR_MS),
             correction,
+            async_scheduling,
             capacity,
         };
         Ok(Settled {
@@ -451,12 +453,21 @@ impl TimingContext {
     }
 
     /// The whole story in words.
-    fn provenance(&self, model: String, composition: Composition, correction: Correction) -> String {
+    fn provenance(
+        &self,
+        model: String,
+        composition: Composition,
+        async_scheduling: bool,
+        correction: Correction,
+    ) -> String {
         let mut text = model;
         match composition {
             Composition::Sum => {}
             Composition::Fused(PromptAttention::Mean) => text.push_str(", fused passes"),
             Composition::Fused(PromptAttention::PerRequest) => text.push_str(", fused passes (prompts one by one)"),
+        }
+        if async_scheduling {
+            text.push_str(", scheduled one pass ahead");
         }
         let neutral = Correction { per_pass_overhead_ms: correction.per_pass_overhead_ms, ..Correction::default() };
         if correction != neutral {

@@ -161,7 +161,8 @@ impl Scheduler {
     }
 
     fn schedule_waiting(&mut self, now: SimTime, pass: &mut PassState) {
-        while !pass.preempted && self.running.len() < self.max_running() && !self.waiting.is_empty() {
+        let places = self.max_running().saturating_sub(self.leaving());
+        while !pass.preempted && self.running.len() < places && !self.waiting.is_empty() {
             match self.next_candidate(pass) {
                 Candidate::Wait => break,
                 Candidate::Refuse(id, how) => {
@@ -184,6 +185,15 @@ impl Scheduler {
         }
     }
 
+    /// Places that are not free yet although their requests are done ([`Timing::async_scheduling`]). An empty batch has
+    /// nothing to be ahead of.
+    ///
+    /// [`Timing::async_scheduling`]: crate::perf::Timing::async_scheduling
+    fn leaving(&self) -> usize {
+        let (passes, places) = self.leaving;
+        if passes == self.passes && !self.running.is_empty() { places } else { 0 }
+    }
+
     fn next_candidate(&mut self, pass: &PassState) -> Candidate {
         let is_delivered = |s: &Self, id: u32| {
             let slot = &s.slots[id as usize];
@@ -197,6 +207,9 @@ impl Scheduler {
         };
         let Some(id) = candidate else { return Candidate::Wait };
         let slot = &self.slots[id as usize];
+        if slot.visible_after > self.passes && !self.running.is_empty() {
+            return Candidate::Wait;
+        }
         if self.config.max_model_len.is_some_and(|limit| slot.job.prompt >= limit) {
             return self.refuse(id, Ended::Rejected);
         }
@@ -294,6 +307,9 @@ impl Scheduler {
                 self.emit_bursts(&ready, step, end, &mut done);
             } else {
                 self.emit_loose(&ready, step, end, &mut done);
+            }
+            if self.config.timing.async_scheduling {
+                self.leaving = (self.passes, done.len());
             }
             done.sort_unstable_by_key(|id| self.slots[*id as usize].admitted);
             for id in done {

@@ -130,6 +130,8 @@ pub(super) struct Slot {
     pub recompute_until: u32,
     /// Admission order.
     pub admitted: u64,
+    /// Passes of the scheduler that must be behind before it can be admitted.
+    pub visible_after: u64,
     /// `Some(step)`: member of the decode batch whose state above is that after `step`.
     pub batched: Option<u64>,
     pub share: Share,
@@ -169,6 +171,9 @@ pub struct Scheduler {
     pub(super) step: u64,
     pub(super) log: PassLog,
     pub(super) gaps: GapCounts,
+    /// Places of requests that the last pass finished while the next one was put together already: how many passes were
+    /// behind then, and how many places.
+    pub(super) leaving: (u64, usize),
     /// What the head of the queue was found to lack, and the pool's state then.
     pub(super) blocked_head: Option<BlockedHead>,
     pub(super) events: Vec<EngineEvent>,
@@ -249,6 +254,7 @@ impl Scheduler {
             passes: 0,
             step: 0,
             log: PassLog::default(),
+            leaving: (0, 0),
             blocked_head: None,
             events: Vec::new(),
             hits: Vec::new(),
@@ -353,6 +359,10 @@ impl Scheduler {
         if job.hold {
             self.transfers.expect_hold();
         }
+        if self.config.timing.async_scheduling && self.unfinished > 0 {
+            // The next pass is put together already.
+            self.slots[slot as usize].visible_after = self.passes + 1;
+        }
         self.waiting.push_back(slot);
         self.unfinished += 1;
     }
@@ -385,6 +395,7 @@ impl Scheduler {
             tail: None,
             recompute_until: 0,
             admitted: 0,
+            visible_after: 0,
             batched: None,
             share: Share::default(),
             spans,
