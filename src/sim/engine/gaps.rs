@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::perf::PassTimer;
-use crate::sim::metrics::{Distribution, key_of};
+use crate::sim::metrics::{Distribution, bound_of, key_of};
 
 /// Distinct gaps that are counted one by one before ranges take over.
-const SINGLE_GAPS: usize = 1 << 12;
+const SINGLE_GAPS: usize = 1 << 11;
 /// Gaps that a [`Near`] takes before it is taken up, so that its sums cannot overflow.
 const NEAR_GAPS: u64 = 1 << 12;
 
@@ -42,12 +42,21 @@ pub struct GapCounts {
     by_active: Vec<u64>,
     /// Everything else, by nanoseconds.
     other: HashMap<u64, u64, BuildHasherDefault<NanosHasher>>,
-    /// By the shortest gap that belongs there, once there are many different ones.
-    ranges: BTreeMap<u64, Range>,
+    /// Ascending; used once there are many different gaps.
+    ranges: Vec<Range>,
+    /// Index of the range that was used last.
+    recent: usize,
     /// Whether ranges may be used at all.
     ranging: bool,
     /// Shortest and longest gap of requests that completed; kept only where ranges are.
     extremes: Option<(u64, u64)>,
+    /// Shortest and longest gap of all requests.
+    counted: Option<(u64, u64)>,
+}
+
+/// The wider of two pairs of extremes.
+fn wider(a: Option<(u64, u64)>, b: (u64, u64)) -> Option<(u64, u64)> {
+    Some(a.map_or(b, |a| (a.0.min(b.0), a.1.max(b.1))))
 }
 
 /// Gaps that no bucket of either distribution separates.
@@ -65,21 +74,25 @@ struct Range {
 }
 
 impl Range {
-    /// The empty range around a gap.
+    /// The empty range around a gap: where both distributions keep it in the same bucket.
     fn around(ns: u64) -> Self {
-        let key = |ns: u64| (key_of(ms(ns)), key_of(1000.0 / ms(ns)));
-        let here = key(ns);
-        // Buckets are 0.2 % wide.
-        let reach = ns / 256 + 2;
-        let (mut below, mut first) = (ns.saturating_sub(reach).max(1) - 1, ns);
-        while below + 1 < first {
-            let middle = below + (first - below) / 2;
-            if key(middle) == here { first = middle } else { below = middle }
+        let keys = |ns: u64| (key_of(ms(ns)), key_of(1000.0 / ms(ns)));
+        let here = keys(ns);
+        let nanos = |ms: f64| (ms * 1e6) as u64;
+        // Bounds of the buckets, then the exact ones beside them.
+        let mut first = nanos(bound_of(here.0 - 1)).max(nanos(1000.0 / bound_of(here.1))).clamp(1, ns);
+        let mut last = nanos(bound_of(here.0)).min(nanos(1000.0 / bound_of(here.1 - 1))).max(ns);
+        while keys(first) != here {
+            first += 1;
         }
-        let (mut last, mut above) = (ns, ns.saturating_add(reach));
-        while last + 1 < above {
-            let middle = last + (above - last) / 2;
-            if key(middle) == here { last = middle } else { above = middle }
+        while first > 1 && keys(first - 1) == here {
+            first -= 1;
+        }
+        while keys(last) != here {
+            last -= 1;
+        }
+        while keys(last + 1) == here {
+            last += 1;
         }
         Self { first, last, count: 0, sum: 0, squares: 0 }
     }
@@ -125,12 +138,15 @@ pub struct Near {
     steps: u64,
     sum: u64,
     squares: u64,
+    /// Shortest and longest gap counted.
+    low: u64,
+    high: u64,
 }
 
 impl Near {
     /// One that takes nothing.
     pub fn none() -> Self {
-        Self { first: 1, last: 0, steps: 0, sum: 0, squares: 0 }
+        Self { first: 1, last: 0, steps: 0, sum: 0, squares: 0, low: u64::MAX, high: 0 }
     }
 
     /// Counts a gap; says whether it could.
@@ -143,6 +159,7 @@ impl Near {
         self.steps += 1;
         self.sum += distance;
         self.squares += distance * distance;
+        (self.low, self.high) = (self.low.min(ns), self.high.max(ns));
         true
     }
 }
@@ -172,6 +189,9 @@ impl GapCounts {
         if count == 0 {
             return;
         }
+        if self.ranging {
+            self.counted = wider(self.counted, (ns, ns));
+        }
         if self.uses_ranges(ns) {
             self.range(ns).add(ns, count);
         } else {
@@ -195,6 +215,7 @@ impl GapCounts {
     /// Takes up what `near` counted, each gap `count` times.
     pub fn take_up(&mut self, near: Near, count: u64) {
         if near.steps > 0 {
+            self.counted = wider(self.counted, (near.low, near.high));
             let range = self.range(near.first);
             range.count += near.steps * count;
             range.sum += u128::from(near.sum) * u128::from(count);
@@ -207,19 +228,24 @@ impl GapCounts {
     }
 
     fn range(&mut self, ns: u64) -> &mut Range {
-        let known = self.ranges.range(..=ns).next_back().filter(|(_, range)| range.holds(ns)).map(|(first, _)| *first);
-        match known {
-            Some(first) => self.ranges.entry(first).or_insert_with(|| Range::around(ns)),
-            None => {
-                let range = Range::around(ns);
-                self.ranges.entry(range.first).or_insert(range)
+        if !self.ranges.get(self.recent).is_some_and(|range| range.holds(ns)) {
+            let index = self.ranges.partition_point(|range| range.last < ns);
+            if !self.ranges.get(index).is_some_and(|range| range.holds(ns)) {
+                self.ranges.insert(index, Range::around(ns));
             }
+            self.recent = index;
         }
+        &mut self.ranges[self.recent]
+    }
+
+    /// Whether no gap counted so far is shorter or longer than what completed requests had.
+    pub fn extremes_are_final(&self) -> bool {
+        self.extremes == self.counted
     }
 
     /// Notes the shortest and longest gap of a request that completed.
     pub fn note_extremes(&mut self, low: u64, high: u64) {
-        self.extremes = Some(self.extremes.map_or((low, high), |(l, h)| (l.min(low), h.max(high))));
+        self.extremes = wider(self.extremes, (low, high));
     }
 
     /// All gaps without those of `removed`.
@@ -234,11 +260,11 @@ impl GapCounts {
                     gaps.push((timer.at_occupancy(active).as_nanos(), *n as i64));
                 }
             }
-            for range in counts.ranges.values() {
+            for range in &counts.ranges {
                 ranges.entry(range.first).and_modify(|sum| sum.absorb(range)).or_insert(*range);
             }
-            if let Some((low, high)) = counts.extremes {
-                extremes = Some(extremes.map_or((low, high), |(l, h)| (l.min(low), h.max(high))));
+            if let Some(of_rank) = counts.extremes {
+                extremes = wider(extremes, of_rank);
             }
         }
         gaps.sort_unstable();

@@ -167,6 +167,9 @@ impl Scheduler {
             return;
         }
         let slot = &self.slots[id as usize];
+        if self.gaps.extremes_are_final() {
+            return;
+        }
         let mut note = |low, high| self.gaps.note_extremes(low, high);
         if let Some((low, high)) = self.log.extremes(&slot.spans) {
             note(low, high);
