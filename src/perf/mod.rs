@@ -8,7 +8,7 @@ mod polynomial;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::scenario::EngineConfig;
+use crate::scenario::{EngineConfig, SchedulerKind};
 use crate::time::SimDuration;
 
 pub use polynomial::{decode_ms, prefill_ms};
@@ -21,8 +21,9 @@ const TABLE_LIMIT: u32 = 1 << 17;
 pub struct PassTimer {
     speedup: f64,
     decode_speedup: f64,
-    block_size: u64,
-    total_blocks: u64,
+    /// Tokens in one unit of KV occupancy: a block, or a single token for SGLang, which counts contexts.
+    unit_tokens: u64,
+    total_units: u64,
     /// Decode duration by active blocks; the polynomial depends on nothing else.
     by_active: Arc<[u64]>,
 }
@@ -41,15 +42,17 @@ fn scaled(ms: f64, ratio: f64) -> SimDuration {
 impl PassTimer {
     /// The timer of an engine.
     pub fn new(engine: &EngineConfig) -> Self {
+        let (block_size, blocks) = (u64::from(engine.block_size), u64::from(engine.num_gpu_blocks));
+        let by_token = matches!(engine.scheduler, SchedulerKind::Sglang(_));
         let mut timer = Self {
             speedup: engine.speedup_ratio,
             decode_speedup: engine.speedup_ratio * engine.decode_speedup_ratio,
-            block_size: u64::from(engine.block_size),
-            total_blocks: u64::from(engine.num_gpu_blocks),
+            unit_tokens: if by_token { 1 } else { block_size },
+            total_units: if by_token { blocks * block_size } else { blocks },
             by_active: Arc::new([]),
         };
-        if engine.num_gpu_blocks <= TABLE_LIMIT {
-            timer.by_active = (0..=engine.num_gpu_blocks).map(|a| timer.compute_decode(a).as_nanos()).collect();
+        if !by_token && engine.num_gpu_blocks <= TABLE_LIMIT {
+            timer.by_active = (0..=blocks).map(|active| timer.compute_decode(active).as_nanos()).collect();
         }
         timer
     }
@@ -63,17 +66,21 @@ impl PassTimer {
         scaled(prefill_ms(count, sum_isl / count, sum_prefix / count), self.speedup)
     }
 
-    /// Decode part of a pass over at least one request while `active` KV blocks are in use.
+    /// Decode part of a pass over at least one request while `active` units of KV are in use.
     pub fn decode(&self, active: u32) -> SimDuration {
         match self.by_active.get(active as usize) {
             Some(ns) => SimDuration::from_nanos(*ns),
-            None => self.compute_decode(active),
+            None => self.compute_decode(u64::from(active)),
         }
     }
 
-    fn compute_decode(&self, active: u32) -> SimDuration {
-        let ms = decode_ms(u64::from(active) * self.block_size, self.total_blocks * self.block_size);
-        scaled(ms, self.decode_speedup)
+    /// Decode part of a pass over at least one request while `active` tokens of KV are in use; where a unit is a token.
+    pub fn decode_tokens(&self, active: u64) -> SimDuration {
+        self.compute_decode(active)
+    }
+
+    fn compute_decode(&self, active: u64) -> SimDuration {
+        scaled(decode_ms(active * self.unit_tokens, self.total_units * self.unit_tokens), self.decode_speedup)
     }
 }
 

@@ -64,8 +64,6 @@ pub fn names(kind: &str) -> Vec<String> {
 /// Features that have not landed, by rule; everything else must run.
 fn out_of_scope(name: &str, scenario: &Map<String, Value>) -> Option<&'static str> {
     let rules = [
-        ("sglang", "SGLang scheduler"),
-        ("trtllm", "TensorRT-LLM scheduler"),
         ("npz", "NPZ timing profiles"),
         ("agentic", "agentic traces"),
         ("applied", "applied-compute traces"),

@@ -7,8 +7,8 @@ use crate::scenario::Role;
 use crate::time::{SimDuration, SimTime};
 
 use super::schedule::{Cached, PassState, Scheduled};
-use super::scheduler::{BlockedHead, Ended, EngineEvent, Scheduler, Status};
-use super::tokens::TokenSpan;
+use super::scheduler::{BlockedHead, Ended, EngineEvent, Status, VllmScheduler};
+use super::tokens::TokenLog;
 
 /// A pass that has been formed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,9 +18,18 @@ pub struct Formed {
     /// Whether it did anything at all.
     pub worked: bool,
     /// Decode part, and the KV blocks in use that explain it.
-    decode: Option<(SimDuration, u32)>,
+    pub(super) decode: Option<(SimDuration, u32)>,
     /// Whether anybody emits.
-    emits: bool,
+    pub(super) emits: bool,
+}
+
+impl Formed {
+    /// The KV occupancy that explains the time since the step before, if the tokens come out at `end`.
+    pub(super) fn occupancy(&self, tokens: &TokenLog, end: SimTime) -> Option<u32> {
+        let (duration, active) = self.decode.filter(|(_, active)| *active != u32::MAX)?;
+        let before = tokens.end(tokens.step.checked_sub(1)?);
+        (end.as_nanos() - before == duration.as_nanos()).then_some(active)
+    }
 }
 
 /// What the queue does next.
@@ -30,7 +39,7 @@ enum Candidate {
     Wait,
 }
 
-impl Scheduler {
+impl VllmScheduler {
     fn budget(&self) -> u64 {
         self.config.max_num_batched_tokens.map_or(u64::MAX / 2, u64::from)
     }
@@ -82,14 +91,14 @@ impl Scheduler {
     fn schedule_running(&mut self, pass: &mut PassState) {
         if self.batch.members() > 0 {
             if self.batch_fits(pass.budget) {
-                let blocks = self.batch.blocks_needed(self.step);
+                let blocks = self.batch.blocks_needed(self.tokens.step);
                 if blocks > 0 && !self.pool.take_private(blocks) {
                     self.settle_batch();
                 } else {
                     pass.budget -= u64::from(self.batch.members());
                     pass.scheduled = true;
                     self.batch_pass = self.pass;
-                    self.batch_step = self.step;
+                    self.batch_step = self.tokens.step;
                 }
             } else {
                 self.settle_batch();
@@ -117,7 +126,7 @@ impl Scheduler {
             return false;
         }
         let size = self.config.block_size;
-        let mut blocks = u64::from(self.batch.blocks_needed(self.step));
+        let mut blocks = u64::from(self.batch.blocks_needed(self.tokens.step));
         for id in &self.loose {
             let slot = &self.slots[*id as usize];
             if slot.computed == 0 {
@@ -175,11 +184,15 @@ impl Scheduler {
         if is_delivered(self, id) {
             return Candidate::Admit(id, Cached::default());
         }
-        let blocks = slot.len.div_ceil(self.config.block_size);
+        let blocks = if self.guaranteed {
+            u32::try_from(self.whole_blocks(&slot.job)).unwrap_or(u32::MAX)
+        } else {
+            slot.len.div_ceil(self.config.block_size)
+        };
         if slot.status == Status::Waiting && blocks > self.pool.capacity() {
             return self.refuse(id, Ended::Rejected);
         }
-        let available = self.pool.capacity() - self.pool.active();
+        let available = self.available();
         if let Some(head) = self.blocked_head
             && head.slot == id
             && head.changes == self.pool.changes()
@@ -188,7 +201,7 @@ impl Scheduler {
             return Candidate::Wait;
         }
         // Who still has output to produce computes at least one token; only a prompt without output may be all there.
-        if pass.budget == 0 && slot.job.output > slot.len - slot.job.prompt {
+        if pass.budget == 0 && !self.guaranteed && slot.job.output > slot.len - slot.job.prompt {
             return Candidate::Wait;
         }
         let cached = self.look_up(id);
@@ -246,14 +259,8 @@ impl Scheduler {
     pub fn emit(&mut self, formed: &Formed, end: SimTime) {
         if formed.emits {
             let ready = std::mem::take(&mut self.finished);
-            let step = self.step;
-            self.step += 1;
             self.futile_preemptions = 0;
-            if self.emits_to_clients() {
-                self.log.push(end.as_nanos());
-                self.count_batch_gaps(formed, step, end);
-                self.emitted += u64::from(self.batch.members());
-            }
+            let step = self.tokens.begin_step(end, self.batch.members(), formed.occupancy(&self.tokens, end));
             let mut done = Vec::new();
             while let Some(id) = self.batch.pop_finished(step) {
                 self.settle_member(id);
@@ -280,21 +287,6 @@ impl Scheduler {
         }
     }
 
-    /// The members of the batch all emitted in the step before, so they share one gap.
-    fn count_batch_gaps(&mut self, formed: &Formed, step: u64, end: SimTime) {
-        let members = u64::from(self.batch.members());
-        if members == 0 {
-            return;
-        }
-        let gap = end.as_nanos() - self.log.end(step - 1);
-        match formed.decode {
-            Some((duration, active)) if active != u32::MAX && duration.as_nanos() == gap => {
-                self.gaps.add_step(active, members);
-            }
-            _ => self.gaps.add(gap, members),
-        }
-    }
-
     fn emit_loose(&mut self, ready: &[u32], step: u64, end: SimTime, done: &mut Vec<u32>) {
         for &id in ready {
             self.note_token(id, step, end);
@@ -314,39 +306,7 @@ impl Scheduler {
 
     /// Records one token of a request outside the batch.
     pub(super) fn note_token(&mut self, id: u32, step: u64, end: SimTime) {
-        let visible = self.emits_to_clients();
         let slot = &mut self.slots[id as usize];
-        slot.emitted += 1;
-        if !visible {
-            return;
-        }
-        self.emitted += 1;
-        let before = match slot.spans.last_mut() {
-            Some(span) if span.last == step => {
-                slot.burst_extra += 1;
-                Some(end.as_nanos())
-            }
-            Some(span) => {
-                let before = self.log.end(span.last);
-                if span.last + 1 == step {
-                    span.last = step;
-                } else {
-                    slot.spans.push(TokenSpan { first: step, last: step });
-                }
-                Some(before)
-            }
-            None => {
-                slot.spans.push(TokenSpan { first: step, last: step });
-                slot.job.last_token.map(SimTime::as_nanos)
-            }
-        };
-        if let Some(before) = before {
-            self.gaps.add(end.as_nanos() - before, 1);
-        }
-        if slot.first.is_none() {
-            slot.first = Some(end);
-        } else if slot.second.is_none() {
-            slot.second = Some(end);
-        }
+        self.tokens.note(&mut slot.trail, slot.job.last_token, step, end);
     }
 }

@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 
 use crate::perf::PassTimer;
-use crate::scenario::{EngineConfig, PreemptionMode, Role, Semantics};
+use crate::scenario::{EngineConfig, PreemptionMode, Role, SchedulerKind, Semantics};
 use crate::sim::kv::{Held, Hit, Home, KvPool, PromptIndex, Segment};
 use crate::time::SimTime;
 
 use super::batch::DecodeBatch;
 use super::speculative::BurstSampler;
-use super::tokens::{GapCounts, PassLog, TokenSpan};
+use super::tokens::{GapCounts, TokenLog, Trail};
 use super::transfer::Transfers;
 
 /// Requests that may give way in a row without anybody emitting or ending.
@@ -132,17 +132,12 @@ pub(super) struct Slot {
     /// `Some(step)`: member of the decode batch whose state above is that after `step`.
     pub batched: Option<u64>,
     pub share: Share,
-    pub spans: Vec<TokenSpan>,
-    /// Tokens emitted together with another one.
-    pub burst_extra: u32,
-    pub emitted: u32,
-    pub first: Option<SimTime>,
-    pub second: Option<SimTime>,
+    pub trail: Trail,
 }
 
-/// One data-parallel rank: a scheduler with a KV pool of its own.
+/// A vLLM-style scheduler with its KV pool; TensorRT-LLM is a variant of it.
 #[derive(Debug)]
-pub struct Scheduler {
+pub struct VllmScheduler {
     pub(super) config: EngineConfig,
     pub(super) semantics: Semantics,
     pub(super) timer: PassTimer,
@@ -164,10 +159,7 @@ pub struct Scheduler {
     pub(super) pass: u64,
     /// Passes that did anything.
     pub(super) passes: u64,
-    /// Next step of the decode batch; equals the log's next index where tokens are visible.
-    pub(super) step: u64,
-    pub(super) log: PassLog,
-    pub(super) gaps: GapCounts,
+    pub(super) tokens: TokenLog,
     /// What the head of the queue was found to lack, and the pool's state then.
     pub(super) blocked_head: Option<BlockedHead>,
     pub(super) events: Vec<EngineEvent>,
@@ -176,7 +168,8 @@ pub struct Scheduler {
     pub(super) ended_early: Vec<u32>,
     pub(super) rejected: Vec<(u32, Ended)>,
     pub(super) preemptions: u64,
-    pub(super) emitted: u64,
+    /// Requests are admitted only with room for their whole output, so nobody gives way (TensorRT-LLM).
+    pub(super) guaranteed: bool,
     /// Whether decoding requests may join the batch: not with speculation, nor where generated blocks have names.
     pub(super) batching: bool,
     /// Pass and step in which the batch was last scheduled as a whole.
@@ -184,8 +177,6 @@ pub struct Scheduler {
     pub(super) batch_step: u64,
     /// Reserved for the bursts of the pass being formed.
     pub(super) burst_blocks: u32,
-    /// Length of the pass log at which it is trimmed next.
-    pub(super) log_limit: usize,
     /// Requests that gave way since anybody emitted or ended.
     pub(super) futile_preemptions: u32,
     /// Requests given up, with the reason.
@@ -194,8 +185,6 @@ pub struct Scheduler {
     pub(super) ending: Vec<u32>,
     /// Start of the latest pass.
     pub(super) last_start: SimTime,
-    /// Gaps of requests that failed after they had emitted.
-    pub(super) removed_gaps: Vec<(u64, u64)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -205,7 +194,7 @@ pub(super) struct BlockedHead {
     pub changes: u64,
 }
 
-impl Scheduler {
+impl VllmScheduler {
     /// An idle scheduler; `rank` is its index within its pool and offsets the seed of speculative decoding.
     pub fn new(
         config: &EngineConfig,
@@ -220,15 +209,14 @@ impl Scheduler {
             pool: KvPool::new(config.num_gpu_blocks, prompts.nodes()),
             batch: DecodeBatch::new(if batching { config.block_size } else { 1 }),
             batching,
+            guaranteed: config.scheduler == SchedulerKind::TrtLlm,
             batch_pass: 0,
             batch_step: 0,
             burst_blocks: 0,
-            log_limit: 8_192,
             ending: Vec::new(),
             futile_preemptions: 0,
             dead_ends: Vec::new(),
             last_start: SimTime::ZERO,
-            removed_gaps: Vec::new(),
             sampler: config.speculation.as_ref().map(|s| BurstSampler::new(s, rank)),
             config: config.clone(),
             semantics,
@@ -243,9 +231,7 @@ impl Scheduler {
             next_admission: 0,
             pass: 0,
             passes: 0,
-            step: 0,
-            log: PassLog::default(),
-            gaps: GapCounts::default(),
+            tokens: TokenLog::new(config.role != Role::Prefill),
             blocked_head: None,
             events: Vec::new(),
             hits: Vec::new(),
@@ -253,7 +239,6 @@ impl Scheduler {
             ended_early: Vec::new(),
             rejected: Vec::new(),
             preemptions: 0,
-            emitted: 0,
         }
     }
 
@@ -284,7 +269,7 @@ impl Scheduler {
 
     /// Token gaps so far, with the timer that explains them.
     pub fn gaps(&self) -> (&GapCounts, &PassTimer) {
-        (&self.gaps, &self.timer)
+        (self.tokens.gaps(), &self.timer)
     }
 
     /// Start of the latest pass.
@@ -304,7 +289,7 @@ impl Scheduler {
 
     /// Output tokens emitted to clients so far.
     pub fn emitted(&self) -> u64 {
-        self.emitted
+        self.tokens.emitted
     }
 
     /// Whether tokens made here are seen by clients.
@@ -339,7 +324,10 @@ impl Scheduler {
     }
 
     /// Appends a request to the waiting queue.
-    pub fn submit(&mut self, job: Job, prompts: &PromptIndex) {
+    pub fn submit(&mut self, mut job: Job, prompts: &PromptIndex) {
+        if self.guaranteed {
+            job.output = self.guaranteed_output(&job);
+        }
         let slot = self.new_slot(job, Status::Waiting, prompts);
         if job.hold {
             self.transfers.expect_hold();
@@ -349,14 +337,13 @@ impl Scheduler {
     }
 
     pub(super) fn new_slot(&mut self, job: Job, status: Status, prompts: &PromptIndex) -> u32 {
-        let (mut held, mut path, mut spans) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut held, mut path, mut trail) = (Vec::new(), Vec::new(), Trail::default());
         let reused = self.vacant.pop();
         if let Some(id) = reused {
             let old = &mut self.slots[id as usize];
             held = std::mem::take(&mut old.held);
             path = std::mem::take(&mut old.path);
-            spans = std::mem::take(&mut old.spans);
-            spans.clear();
+            trail = old.trail.reuse();
         }
         if self.config.enable_prefix_caching {
             prompts.path(job.request, job.prompt, &mut path);
@@ -378,11 +365,7 @@ impl Scheduler {
             admitted: 0,
             batched: None,
             share: Share::default(),
-            spans,
-            burst_extra: 0,
-            emitted: 0,
-            first: None,
-            second: None,
+            trail,
         };
         if let Some(id) = reused {
             self.slots[id as usize] = slot;
@@ -453,6 +436,9 @@ impl Scheduler {
 
     /// Takes a running request out of the batch and to the front of the queue; returns it, or `None` when nobody runs.
     pub(super) fn preempt(&mut self) -> Option<u32> {
+        if self.guaranteed {
+            return None;
+        }
         let position = match self.config.preemption_mode {
             PreemptionMode::Lifo => self.running.len().checked_sub(1)?,
             PreemptionMode::Fifo => (!self.running.is_empty()).then_some(0)?,
@@ -508,15 +494,7 @@ impl Scheduler {
         if slot.job.hold {
             self.transfers.hold_dropped();
         }
-        let last = slot.spans.last().map(|s| SimTime::from_nanos(self.log.end(s.last)));
-        self.events.push(EngineEvent::Ended {
-            request,
-            how,
-            tokens: if self.config.role == Role::Prefill { 0 } else { slot.emitted },
-            first: slot.first,
-            second: slot.second,
-            last,
-        });
+        self.events.push(self.tokens.ended(request, how, &slot.trail));
         self.release_blocks(id);
         self.ending.push(id);
     }
@@ -546,11 +524,10 @@ impl Scheduler {
 
     /// Ends a request as failed; its tokens do not count.
     pub(super) fn fail(&mut self, id: u32) {
-        self.forget_gaps(id);
+        let slot = &self.slots[id as usize];
+        self.tokens.remove(&slot.trail, slot.job.last_token);
         self.finish(id, Ended::Failed);
-        let slot = &mut self.slots[id as usize];
-        slot.spans.clear();
-        slot.emitted = 0;
+        self.slots[id as usize].trail.clear();
     }
 
     /// Requests that were given up, with the reason.

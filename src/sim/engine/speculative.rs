@@ -9,7 +9,7 @@ use rand::{RngCore, SeedableRng};
 use crate::scenario::{Role, Speculation};
 use crate::time::{SimDuration, SimTime};
 
-use super::scheduler::Scheduler;
+use super::scheduler::VllmScheduler;
 
 /// Draws burst lengths for one scheduler.
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ impl BurstSampler {
     }
 }
 
-impl Scheduler {
+impl VllmScheduler {
     /// Reserves the blocks that the longest bursts of all ready requests could need, making others give way if there
     /// are too few. Returns duration and KV blocks in use, or `None` when no token comes out.
     pub(super) fn reserve_bursts(&mut self) -> Option<(SimDuration, u32)> {
