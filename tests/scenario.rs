@@ -82,8 +82,6 @@ fn null_engine_limits_mean_no_limit_and_null_blocks_the_default() {
 #[test]
 fn features_that_have_not_landed_are_refused_by_name() {
     for (document, key) in [
-        (engine(json!({ "engine_type": "SGLang" })), "extra-engine-args.engine_type"),
-        (engine(json!({ "engine_type": "trtllm" })), "extra-engine-args.engine_type"),
         (engine(json!({ "num_g2_blocks": 1 })), "extra-engine-args.num_g2_blocks"),
         (json!({ "trace": "t", "planner-config": {} }), "planner-config"),
         (json!({ "trace": "t", "router-mode": "kv_router" }), "router-mode"),

@@ -164,7 +164,14 @@ fn timer(args: Value, setup: TimerSetup) -> PassTimer {
 }
 
 fn setup(drafts: u32) -> TimerSetup {
-    TimerSetup { speedup_ratio: 1.0, decode_speedup_ratio: 1.0, block_size: 64, num_gpu_blocks: 29_249, drafts }
+    TimerSetup {
+        speedup_ratio: 1.0,
+        decode_speedup_ratio: 1.0,
+        block_size: 64,
+        num_gpu_blocks: 29_249,
+        occupancy_unit: 64,
+        drafts,
+    }
 }
 
 #[test]

@@ -6,9 +6,10 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use dynosim::perf::Timing;
 use dynosim::scenario::{
-    AgentPreset, EngineConfig, PreemptionMode, Preset, Role, Run, Semantics, Sla, SyntheticArrivals, SyntheticLoad,
-    Topology, TraceFormat, Traffic, TrafficSource, TransferTiming,
+    AgentPreset, EngineConfig, PreemptionMode, Preset, Role, Run, SchedulerKind, Semantics, Sla, SyntheticArrivals,
+    SyntheticLoad, TimingOptions, Topology, TraceFormat, Traffic, TrafficSource, TransferTiming,
 };
 use dynosim::time::{SimDuration, SimTime};
 use dynosim::workload::content::{Content, NO_NODE, PromptTrie, TokenStreams};
@@ -31,6 +32,7 @@ mod synthetic;
 fn engine(block_size: u32) -> EngineConfig {
     EngineConfig {
         role: Role::Aggregated,
+        scheduler: SchedulerKind::Vllm,
         num_gpu_blocks: 16_384,
         block_size,
         max_model_len: None,
@@ -48,6 +50,8 @@ fn engine(block_size: u32) -> EngineConfig {
         kv_transfer_timing: TransferTiming::FullPrompt,
         preemption_mode: PreemptionMode::Lifo,
         tp_size: 1,
+        timing: Timing::default(),
+        timing_args: serde_json::Map::new(),
     }
 }
 
@@ -55,6 +59,7 @@ fn run(source: TrafficSource) -> Run {
     Run {
         traffic: Traffic { source, concurrency: None, arrival_speedup: 1.0 },
         topology: Topology::Aggregated { workers: 1, engine: engine(64) },
+        timing: TimingOptions::default(),
         semantics: Semantics::dynamo(),
         sla: Sla::default(),
         max_sim_time: None,

@@ -22,6 +22,8 @@ pub struct TimerSetup {
     pub block_size: u32,
     /// KV blocks of a scheduler.
     pub num_gpu_blocks: u32,
+    /// Tokens in one unit of KV occupancy: a block, or a single token for SGLang, which counts contexts.
+    pub occupancy_unit: u32,
     /// Draft tokens of speculative decoding; 0 without it.
     pub drafts: u32,
 }
@@ -47,7 +49,7 @@ pub struct PassTimer {
     fused: Option<PromptAttention>,
     speedup: f64,
     decode_speedup: f64,
-    block_size: u64,
+    unit_tokens: u64,
     total_tokens: u64,
     /// Query tokens of a decoding request.
     verified: u64,
@@ -120,6 +122,12 @@ impl DecodeStretch<'_> {
     }
 }
 
+/// `ms`, or `least` if it is less; what is no number stays none, to be noticed.
+#[inline]
+fn at_least(ms: f64, least: f64) -> f64 {
+    if ms < least { least } else { ms }
+}
+
 /// `ms` milliseconds as nanoseconds, where rounding the product is sure to round as rounding the exact value does: not
 /// near a tie, not negative, not huge.
 #[inline]
@@ -165,7 +173,7 @@ impl PassTimer {
             },
             speedup: setup.speedup_ratio,
             decode_speedup: setup.speedup_ratio * setup.decode_speedup_ratio,
-            block_size: u64::from(setup.block_size),
+            unit_tokens: u64::from(setup.occupancy_unit),
             total_tokens: u64::from(setup.num_gpu_blocks) * u64::from(setup.block_size),
             verified: u64::from(drafts) + 1,
             decode_factor: timing.correction.decode_scale
@@ -173,7 +181,7 @@ impl PassTimer {
             by_blocks: Arc::new([]),
             remarks: Remarks::default(),
         };
-        if timer.by_occupancy() && setup.num_gpu_blocks <= TABLE_LIMIT {
+        if timer.by_occupancy() && setup.occupancy_unit == setup.block_size && setup.num_gpu_blocks <= TABLE_LIMIT {
             timer.by_blocks = (0..=setup.num_gpu_blocks).map(|n| timer.compute_by_occupancy(n).as_nanos()).collect();
         }
         timer
@@ -199,9 +207,9 @@ impl PassTimer {
         self.remarks.fault.as_deref()
     }
 
-    /// Tokens in `blocks` KV blocks.
-    pub fn tokens(&self, blocks: u32) -> u64 {
-        u64::from(blocks) * self.block_size
+    /// Tokens in `units` of KV occupancy.
+    pub fn tokens(&self, units: u32) -> u64 {
+        u64::from(units) * self.unit_tokens
     }
 
     /// Prefill part of a pass over `count` prompts with `sum_isl` tokens up to the end of their chunks, of which
@@ -221,7 +229,7 @@ impl PassTimer {
             self.remarks.extrapolated += 1;
         }
         let ms = self.raw_prefill_ms(count, new, prefix) * self.correction.prefill_scale;
-        let ms = ms.max(0.0) + self.correction.per_pass_overhead_ms;
+        let ms = at_least(ms, 0.0) + self.correction.per_pass_overhead_ms;
         self.remarks.check(ms, || format!("prefill of {count} prompts, {new} new tokens after {prefix}"));
         scaled(ms, self.speedup)
     }
@@ -259,12 +267,12 @@ impl PassTimer {
         }
     }
 
-    /// A pass without prefill in which anybody emits while `blocks` KV blocks are in use; only where that says it all
+    /// A pass without prefill in which anybody emits while `units` of KV are in use; only where that says it all
     /// ([`Self::by_occupancy`]).
-    pub fn at_occupancy(&self, blocks: u32) -> SimDuration {
-        match self.by_blocks.get(blocks as usize) {
+    pub fn at_occupancy(&self, units: u32) -> SimDuration {
+        match self.by_blocks.get(units as usize) {
             Some(ns) => SimDuration::from_nanos(*ns),
-            None => self.compute_by_occupancy(blocks),
+            None => self.compute_by_occupancy(units),
         }
     }
 
@@ -290,9 +298,9 @@ impl PassTimer {
             };
             // What the prompts add to the decodes is theirs to scale.
             let verify = self.raw_decode_ms(load.count, load.active_tokens, context);
-            ms += ((whole - verify) * self.correction.prefill_scale).max(0.0);
+            ms += at_least((whole - verify) * self.correction.prefill_scale, 0.0);
         }
-        if ms > 0.0 {
+        if ms != 0.0 {
             ms += self.correction.per_pass_overhead_ms;
         }
         self.remarks.check(ms, || format!("pass of {} prompts and {} decodes", prefills.len(), load.count));
@@ -304,7 +312,7 @@ impl PassTimer {
         if new == 0 {
             return 0.0;
         }
-        (self.raw_prefill_ms(1, new, prefix) * self.correction.prefill_scale).max(0.0)
+        at_least(self.raw_prefill_ms(1, new, prefix) * self.correction.prefill_scale, 0.0)
     }
 
     fn raw_prefill_ms(&self, count: u64, new: u64, prefix: u64) -> f64 {
@@ -330,7 +338,7 @@ impl PassTimer {
     /// A decode step with its draft layers, corrected, and not below the floor.
     #[inline]
     fn finished_decode_ms(&self, ms: f64) -> f64 {
-        (ms * self.decode_factor).max(self.floor_ms)
+        at_least(ms * self.decode_factor, self.floor_ms)
     }
 
     fn decode_ms(&mut self, count: u64, active_tokens: u64, context: u64) -> f64 {
@@ -342,8 +350,8 @@ impl PassTimer {
         self.finished_decode_ms(self.raw_decode_ms(count, active_tokens, context))
     }
 
-    fn compute_by_occupancy(&self, blocks: u32) -> SimDuration {
-        let ms = self.finished_decode_ms(self.raw_decode_ms(1, self.tokens(blocks), 0));
+    fn compute_by_occupancy(&self, units: u32) -> SimDuration {
+        let ms = self.finished_decode_ms(self.raw_decode_ms(1, self.tokens(units), 0));
         scaled(ms + self.correction.per_pass_overhead_ms, self.decode_speedup)
     }
 }
@@ -375,6 +383,7 @@ mod tests {
             decode_speedup_ratio: 1.0,
             block_size: 64,
             num_gpu_blocks: 256,
+            occupancy_unit: 64,
             drafts: 0,
         };
         PassTimer::new(&timing, setup)

@@ -156,9 +156,7 @@ fn is_private(worker: Worker, engine: &Engine) -> bool {
             engine.deferred.is_empty()
                 && !rank.has_news()
                 && !rank.wants_reservation()
-                // Passes without prompt tokens take no time on a prefill worker: several requests may finish at one
-                // instant, and hand-offs come after all of them.
-                && (worker.role != Role::Prefill || rank.is_chunking())
+                && (worker.role != Role::Prefill || rank.takes_time())
         }
         _ => false,
     }
@@ -197,7 +195,7 @@ fn run_privately(
         let private = formed.end > at
             && !rank.has_news()
             && !rank.wants_reservation()
-            && (worker.role != Role::Prefill || rank.is_chunking());
+            && (worker.role != Role::Prefill || rank.takes_time());
         at = formed.end;
         if !private || at >= border {
             return (at, false);

@@ -63,13 +63,8 @@ pub fn names(kind: &str) -> Vec<String> {
 
 /// Features that have not landed, by rule; everything else must run.
 fn out_of_scope(name: &str, scenario: &Map<String, Value>) -> Option<&'static str> {
-    let rules = [
-        ("sglang", "SGLang scheduler"),
-        ("trtllm", "TensorRT-LLM scheduler"),
-        ("agentic", "agentic traces"),
-        ("applied", "applied-compute traces"),
-        ("dynamo", "Dynamo request traces"),
-    ];
+    let rules =
+        [("agentic", "agentic traces"), ("applied", "applied-compute traces"), ("dynamo", "Dynamo request traces")];
     if name.starts_with("kv_") || scenario.get("router-mode").is_some_and(|mode| mode == "kv_router") {
         return Some("KV router");
     }

@@ -143,12 +143,14 @@ pub struct Near {
     high: u64,
 }
 
-impl Near {
+impl Default for Near {
     /// One that takes nothing.
-    pub fn none() -> Self {
+    fn default() -> Self {
         Self { first: 1, last: 0, steps: 0, sum: 0, squares: 0, low: u64::MAX, high: 0 }
     }
+}
 
+impl Near {
     /// Counts a gap; says whether it could.
     #[inline]
     pub fn add(&mut self, ns: u64) -> bool {
@@ -204,10 +206,10 @@ impl GapCounts {
         self.take_up(near, count);
         if !self.uses_ranges(ns) {
             self.add(ns, count);
-            return Near::none();
+            return Near::default();
         }
         let range = self.range(ns);
-        let mut next = Near { first: range.first, last: range.last, ..Near::none() };
+        let mut next = Near { first: range.first, last: range.last, ..Near::default() };
         next.add(ns);
         next
     }
@@ -238,9 +240,9 @@ impl GapCounts {
         &mut self.ranges[self.recent]
     }
 
-    /// Whether no gap counted so far is shorter or longer than what completed requests had.
+    /// Whether no gap counted so far is shorter or longer than what completed requests had, or extremes do not matter.
     pub fn extremes_are_final(&self) -> bool {
-        self.extremes == self.counted
+        !self.ranging || self.extremes == self.counted
     }
 
     /// Notes the shortest and longest gap of a request that completed.
@@ -368,7 +370,7 @@ mod tests {
     #[test]
     fn a_stretch_counts_like_its_gaps() {
         let (mut single, mut walked) = (GapCounts::new(true), GapCounts::new(true));
-        let mut near = Near::none();
+        let mut near = Near::default();
         for (ns, _) in creeping() {
             single.add(ns, 3);
             if !near.add(ns) {
