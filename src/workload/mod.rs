@@ -12,6 +12,7 @@
 //! | `grouping` | collects rows into sessions |
 //! | `synthetic` | the reference's synthetic loads |
 //! | `agent` | the agent-session generator |
+//! | [`stats`] | what one wants to know of a workload before a run |
 //! | `error` | what can go wrong, where, and what to do about it |
 
 mod agent;
@@ -23,6 +24,7 @@ mod model;
 mod mooncake;
 mod row;
 mod scan;
+pub mod stats;
 mod synthetic;
 mod trie;
 
