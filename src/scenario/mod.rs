@@ -11,6 +11,7 @@
 //! | `load` | reading, relative paths, flags over a file |
 //! | `resolve` | document to run: the rules between keys |
 //! | `traffic` | the part of `resolve` that concerns requests and their timing |
+//! | `trace` | what a user says about a trace: files, format, how to read them |
 //! | `fields` | the engine arguments: names, types, ranges |
 //! | `engine` | engine arguments to [`EngineConfig`] |
 //! | `describe` | run to document |
@@ -29,6 +30,7 @@ mod outputs;
 mod resolve;
 pub mod run;
 mod schema;
+mod trace;
 mod traffic;
 mod values;
 
@@ -37,4 +39,5 @@ pub use error::{Place, ScenarioError};
 pub use load::VERSION;
 pub use outputs::Outputs;
 pub use run::*;
+pub use trace::{CsvColumns, Objection, TimeUnit, TraceFormat, TraceReading, TraceSource, TraceWindow};
 pub use values::Document;

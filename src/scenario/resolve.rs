@@ -9,9 +9,7 @@ use crate::time::{SimDuration, SimTime};
 use super::document::Scenario;
 use super::engine::build;
 use super::error::{Place, ScenarioError};
-use super::run::{
-    EngineConfig, Role, Run, ScalingScript, ScalingStep, Semantics, Sla, Topology, TraceFormat, TrafficSource,
-};
+use super::run::{EngineConfig, Role, Run, ScalingScript, ScalingStep, Semantics, Sla, Topology, TrafficSource};
 use super::values::{Document, ScalingDocument, SemanticsDocument, typed};
 
 impl Scenario {
@@ -24,11 +22,11 @@ impl Scenario {
         self.refuse_unsupported()?;
         let topology = self.topology(base, &mut warnings)?;
         let traffic = self.traffic(base, &mut warnings)?;
-        if let (TrafficSource::Trace { format: TraceFormat::MooncakeDelta, .. }, Topology::Disaggregated { .. }) =
-            (&traffic.source, &topology)
+        if let TrafficSource::Trace(trace) = &traffic.source
+            && let Some(format) = trace.reading.format
+            && let Some(objection) = format.objection(trace, traffic.concurrency, &topology)
         {
-            let cause = "is mooncake-delta, which needs workers that both prefill and decode";
-            return Err(ScenarioError::new("trace-format", cause, "use `extra-engine-args` and `num-workers`"));
+            return Err(ScenarioError::new(objection.key, objection.cause, objection.cure));
         }
         let max_sim_time = self.max_sim_time()?;
         self.outputs(base)?;

@@ -2,9 +2,9 @@
 //!
 //! [`Scenario`](super::Scenario) is what a user writes; [`Run`] is what the simulation takes.
 
-use std::path::PathBuf;
-
 use crate::time::{SimDuration, SimTime};
+
+use super::trace::TraceSource;
 
 /// Everything that determines a result.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,27 +42,11 @@ pub struct Traffic {
 #[derive(Debug, Clone, PartialEq)]
 pub enum TrafficSource {
     /// A recorded trace.
-    Trace {
-        /// The file.
-        path: PathBuf,
-        /// How to read it.
-        format: TraceFormat,
-        /// Tokens per hash id, at least 1.
-        block_size: u32,
-    },
+    Trace(TraceSource),
     /// The reference's synthetic load.
     Synthetic(SyntheticLoad),
     /// A generator of our own.
     Preset(Preset),
-}
-
-/// Trace formats this version reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TraceFormat {
-    /// Mooncake JSON Lines; rows hold whole prompts.
-    Mooncake,
-    /// Mooncake JSON Lines; rows of a session hold what each turn adds.
-    MooncakeDelta,
 }
 
 /// `--input-tokens`, `--output-tokens`, `--request-count` and their companions.

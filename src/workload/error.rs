@@ -43,7 +43,21 @@ pub enum WorkloadError {
         /// What to do.
         cure: String,
     },
-    /// A generator's setting cannot be met.
+    /// Part of a document that is not made of lines breaks a rule.
+    #[error("{}, {part}{}: {cause}; {cure}", path.display(), field_text(*field))]
+    Part {
+        /// The trace file.
+        path: PathBuf,
+        /// Which part, in words.
+        part: String,
+        /// Field at fault, where one is.
+        field: Option<&'static str>,
+        /// What is wrong.
+        cause: String,
+        /// What to do.
+        cure: String,
+    },
+    /// A setting cannot be met.
     #[error("`{field}`: {cause}; {cure}")]
     Setting {
         /// Name of the setting.
@@ -60,7 +74,9 @@ impl WorkloadError {
     pub fn cure(&self) -> &str {
         match self {
             Self::Read { .. } => "check that the path names a readable file",
-            Self::File { cure, .. } | Self::Row { cure, .. } | Self::Setting { cure, .. } => cure,
+            Self::File { cure, .. } | Self::Row { cure, .. } | Self::Part { cure, .. } | Self::Setting { cure, .. } => {
+                cure
+            }
         }
     }
 
@@ -96,6 +112,32 @@ impl WorkloadError {
             cause: shorten(cause),
             cure,
         }
+    }
+
+    /// An error found while parsing a file that is one JSON document.
+    pub(super) fn document(path: &Path, error: &serde_json::Error) -> Self {
+        let text = error.to_string();
+        let cause = text.rsplit_once(" at line ").map_or(text.as_str(), |(cause, _)| cause).to_owned();
+        Self::Row {
+            path: path.to_owned(),
+            line: error.line(),
+            column: Some(error.column()).filter(|c| *c > 0),
+            field: None,
+            cause: shorten(cause),
+            cure: "correct the JSON text".to_owned(),
+        }
+    }
+
+    /// An error in `field` of a part of a document.
+    pub(super) fn part(
+        path: &Path,
+        part: impl Into<String>,
+        field: &'static str,
+        cause: impl Into<String>,
+        cure: impl Into<String>,
+    ) -> Self {
+        let (cause, cure, part) = (shorten(cause.into()), cure.into(), shorten(part.into()));
+        Self::Part { path: path.to_owned(), part, field: Some(field), cause, cure }
     }
 
     pub(super) fn setting(field: &'static str, cause: impl Into<String>, cure: impl Into<String>) -> Self {
