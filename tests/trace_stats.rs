@@ -40,6 +40,7 @@ fn workload(sessions: &[Vec<Vec<u32>>]) -> Workload {
         release: Release::Sessions { sessions, concurrency: Some(1), named: true },
         content: Content::Trie(PromptTrie::build(4, ids, prompts)),
         planned_outputs: true,
+        timed: true,
         notes: Vec::new(),
     }
 }
@@ -123,11 +124,12 @@ fn a_growing_session_shares_what_was_said_and_generated() {
     }
     let runs = |runs: &[(u32, u32)]| runs.into();
     workload.content = Content::Streams(TokenStreams {
+        block_tokens: 4,
         delta: true,
         prompts: vec![runs(&[(1, 6)]), runs(&[(2, 4)]), runs(&[(3, 6)]), runs(&[(1, 6)])],
         outputs: vec![None; 4],
     });
-    let stats = TraceStats::of(&workload, &StatsOptions { block_tokens: Some(4), ..StatsOptions::default() });
+    let stats = TraceStats::of(&workload, &StatsOptions::default());
     assert_eq!(stats.prompt_tokens, 6 + 12 + 20 + 6);
     // Blocks 2 + 3 + 5 + 2. The second turn finds one, the third three, the other session two (its last is not full).
     assert_eq!(stats.cache.blocks, 12);

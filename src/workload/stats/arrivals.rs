@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::workload::graph::Graph;
 use crate::workload::{Release, Workload};
 
 use super::lengths::Distribution;
@@ -20,17 +21,28 @@ impl Schedule {
     pub fn of(workload: &Workload) -> Self {
         let mut times: Vec<u64> = workload.requests.iter().map(|r| r.arrival.as_nanos()).collect();
         let mut order: Vec<u32> = (0..).take(times.len()).collect();
-        if let Release::Sessions { sessions, concurrency, .. } = &workload.release {
-            if concurrency.is_some() {
-                return Self { times: None, order };
+        let closed = match &workload.release {
+            Release::Flat => false,
+            Release::Sessions { concurrency, .. } => concurrency.is_some(),
+            Release::Graph(graph) => graph.closed.is_some(),
+        };
+        if closed || !workload.timed {
+            return Self { times: None, order };
+        }
+        match &workload.release {
+            Release::Flat => {}
+            Release::Sessions { sessions, .. } => {
+                for session in sessions {
+                    for index in session.first + 1..session.first + session.turns {
+                        wait(workload, &mut times, index, &[index - 1]);
+                    }
+                }
             }
-            for session in sessions {
-                let mut ready = 0_u64;
-                for index in session.first..session.first + session.turns {
-                    let delay = workload.requests.get(index as usize).map_or(0, |r| r.delay.as_nanos());
-                    if let Some(time) = times.get_mut(index as usize) {
-                        ready = if index == session.first { *time } else { ready.saturating_add(delay) };
-                        *time = ready;
+            Release::Graph(graph) => {
+                for request in in_order_of_waiting(graph) {
+                    let others = graph.waits_for.of(request);
+                    if !others.is_empty() {
+                        wait(workload, &mut times, request, others);
                     }
                 }
             }
@@ -38,6 +50,35 @@ impl Schedule {
         order.sort_by_key(|index| times.get(*index as usize).copied());
         Self { times: Some(times), order }
     }
+}
+
+/// Sets the time of a request that waits for others: its delay after the last of them.
+fn wait(workload: &Workload, times: &mut [u64], request: u32, others: &[u32]) {
+    let last = others.iter().filter_map(|other| times.get(*other as usize)).max().copied().unwrap_or(0);
+    let delay = workload.requests.get(request as usize).map_or(0, |r| r.delay.as_nanos());
+    if let Some(time) = times.get_mut(request as usize) {
+        *time = last.saturating_add(delay);
+    }
+}
+
+/// Requests such that each comes after those that it waits for.
+fn in_order_of_waiting(graph: &Graph) -> Vec<u32> {
+    let followers = graph.waits_for.reversed();
+    let mut missing: Vec<usize> = (0..).take(graph.waits_for.len()).map(|r| graph.waits_for.of(r).len()).collect();
+    let mut order: Vec<u32> = (0..).zip(&missing).filter(|(_, n)| **n == 0).map(|(request, _)| request).collect();
+    let mut next = 0;
+    while let Some(request) = order.get(next).copied() {
+        next += 1;
+        for follower in followers.of(request) {
+            if let Some(count) = missing.get_mut(*follower as usize) {
+                *count -= 1;
+                if *count == 0 {
+                    order.push(*follower);
+                }
+            }
+        }
+    }
+    order
 }
 
 /// A point process: how many, how fast, how unevenly.

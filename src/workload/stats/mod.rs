@@ -7,6 +7,7 @@
 //! | `reuse` | what a prefix cache of any size finds |
 //! | `sharing` | who shares blocks with whom |
 //! | `arrivals` | when requests come |
+//! | `members` | which requests make up which session |
 //! | `lengths` | summary of a set of values |
 //!
 //! No engine takes part: the figures are facts of the trace, the same whatever serves it.
@@ -14,20 +15,20 @@
 mod arrivals;
 mod chains;
 mod lengths;
+mod members;
 mod reuse;
 mod sharing;
 mod tree;
-
-use std::ops::Range;
 
 use serde::Serialize;
 
 pub use arrivals::{Arrivals, Window};
 pub use lengths::{Bin, Distribution};
 
-use super::{Release, Workload};
+use super::Workload;
 use arrivals::Schedule;
 use chains::Chains;
+use members::Members;
 use reuse::Curve;
 use tree::BlockTree;
 
@@ -36,7 +37,7 @@ use tree::BlockTree;
 pub struct StatsOptions {
     /// Seconds per window of the rate over time; a round number that makes about a hundred windows unless given.
     pub window_s: Option<f64>,
-    /// Tokens per block where the trace does not name blocks; 512 unless given.
+    /// Tokens per block for prompts of which nothing but the length is known; 512 unless given.
     pub block_tokens: Option<u32>,
     /// Cache sizes to report besides the usual ones, in blocks.
     pub cache_blocks: Vec<u64>,
@@ -134,6 +135,7 @@ impl TraceStats {
     /// The facts of `workload`.
     pub fn of(workload: &Workload, options: &StatsOptions) -> Self {
         let schedule = Schedule::of(workload);
+        let members = Members::of(workload);
         let prompts = tree::prompt_tokens(workload);
         let outputs: Vec<u32> = workload.requests.iter().map(|r| r.output_tokens).collect();
         let arrivals = |requests: &[u32]| {
@@ -153,33 +155,25 @@ impl TraceStats {
             arrivals: arrivals(&schedule.order),
             prompt: lengths(&prompts),
             output: lengths(&outputs),
-            sessions: SessionStats::of(workload, &schedule, arrivals),
-            cache: CacheStats::of(workload, &prompts, &schedule, options),
+            sessions: SessionStats::of(workload, &members, &schedule, arrivals),
+            cache: CacheStats::of(workload, &members, &prompts, &schedule, options),
         }
     }
 }
 
-/// The requests of every session.
-fn sessions(workload: &Workload) -> impl Iterator<Item = Range<u32>> + Clone {
-    let listed = match &workload.release {
-        Release::Flat => [].as_slice(),
-        Release::Sessions { sessions, .. } => sessions.as_slice(),
-    };
-    let alone = match &workload.release {
-        Release::Flat => 0..workload.requests.len() as u32,
-        Release::Sessions { .. } => 0..0,
-    };
-    listed.iter().map(|s| s.first..s.first + s.turns).chain(alone.map(|index| index..index + 1))
-}
-
 impl SessionStats {
-    fn of(workload: &Workload, schedule: &Schedule, arrivals: impl Fn(&[u32]) -> Option<Arrivals>) -> Self {
-        let turns: Vec<f64> = sessions(workload).map(|requests| requests.len() as f64).collect();
-        let later = sessions(workload).flat_map(|requests| requests.skip(1));
-        let think = later.filter_map(|index| Some(workload.requests.get(index as usize)?.delay.as_ms())).collect();
+    fn of(
+        workload: &Workload,
+        members: &Members,
+        schedule: &Schedule,
+        arrivals: impl Fn(&[u32]) -> Option<Arrivals>,
+    ) -> Self {
+        let turns: Vec<f64> = members.iter().map(|requests| requests.len() as f64).collect();
+        let later = members.iter().flat_map(|requests| requests.iter().skip(1));
+        let think = later.filter_map(|index| Some(workload.requests.get(*index as usize)?.delay.as_ms())).collect();
         let mut begins = vec![false; workload.requests.len()];
-        for requests in sessions(workload) {
-            if let Some(begin) = begins.get_mut(requests.start as usize) {
+        for first in members.iter().filter_map(|requests| requests.first()) {
+            if let Some(begin) = begins.get_mut(*first as usize) {
                 *begin = true;
             }
         }
@@ -196,11 +190,17 @@ impl SessionStats {
 }
 
 impl CacheStats {
-    fn of(workload: &Workload, prompts: &[u32], schedule: &Schedule, options: &StatsOptions) -> Self {
+    fn of(
+        workload: &Workload,
+        members: &Members,
+        prompts: &[u32],
+        schedule: &Schedule,
+        options: &StatsOptions,
+    ) -> Self {
         let tree = BlockTree::of(workload, prompts, options.block_tokens.unwrap_or(512));
         let chains = Chains::of(&tree);
         let curve = reuse::curve(&tree, &chains, &schedule.order);
-        let sharing = sharing::sharing(&tree, &chains, sessions(workload));
+        let sharing = sharing::sharing(&tree, &chains, members);
         let share = |part: u64, of: u64| if of > 0 { part as f64 / of as f64 } else { 0.0 };
         let tokens = |blocks: u64| blocks.saturating_mul(u64::from(tree.block_tokens));
         let point = |blocks: u64, asked_for: bool| CachePoint {

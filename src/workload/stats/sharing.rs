@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::chains::Chains;
+use super::members::Members;
 use super::tree::BlockTree;
 
 /// Blocks by who else uses them.
@@ -20,23 +21,19 @@ pub(super) struct Sharing {
     pub distinct_shared: u64,
 }
 
-/// Counts over `sessions`, each the indices of its requests in order.
-pub(super) fn sharing(
-    tree: &BlockTree,
-    chains: &Chains<'_>,
-    sessions: impl Iterator<Item = std::ops::Range<u32>> + Clone,
-) -> Sharing {
+/// Counts over all sessions.
+pub(super) fn sharing(tree: &BlockTree, chains: &Chains<'_>, sessions: &Members) -> Sharing {
     let mut result = Sharing::default();
     // Per chain: the deepest end that any session reaches, and the deepest that two reach.
     let mut reach = vec![(0_u32, 0_u32); chains.len()];
     let mut own: HashMap<u32, u32> = HashMap::new();
-    for requests in sessions.clone() {
+    for requests in sessions.iter() {
         own.clear();
         for request in requests {
-            let all = tree.blocks.get(request as usize).copied().unwrap_or(0);
+            let all = tree.blocks.get(*request as usize).copied().unwrap_or(0);
             result.blocks += u64::from(all);
             let mut shared = None;
-            for piece in chains.pieces(request) {
+            for piece in chains.pieces(*request) {
                 shared.get_or_insert(piece.end);
                 let known = own.entry(piece.chain).or_insert(piece.start);
                 result.within_session += u64::from((*known).min(piece.end) - piece.start);
@@ -56,8 +53,8 @@ pub(super) fn sharing(
         result.distinct += u64::from(first.saturating_sub(start));
         result.distinct_shared += u64::from(second.saturating_sub(start));
     }
-    for request in sessions.flatten() {
-        for piece in chains.pieces(request) {
+    for request in sessions.iter().flatten() {
+        for piece in chains.pieces(*request) {
             let second = reach.get(piece.chain as usize).map_or(0, |(_, second)| *second);
             result.seen_elsewhere += u64::from(second.min(piece.end).saturating_sub(piece.start));
         }

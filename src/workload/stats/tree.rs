@@ -26,7 +26,7 @@ impl BlockTree {
             Content::Trie(trie) => (trie.block_tokens.max(1), trie.nodes.clone(), trie.leaf.clone()),
             Content::Unique => (block_tokens.max(1), Vec::new(), vec![NO_NODE; prompts.len()]),
             Content::Streams(streams) => {
-                let mut cutter = Cutter::new(block_tokens.max(1));
+                let mut cutter = Cutter::new(streams.block_tokens.max(1));
                 let leaf = cutter.cut(workload, streams);
                 (cutter.block_tokens, cutter.nodes, leaf)
             }
