@@ -17,6 +17,9 @@ pub enum WorkloadError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A converted trace cannot be written.
+    #[error("cannot write the trace: {0}")]
+    Write(std::io::Error),
     /// The file as a whole is unusable.
     #[error("{}: {cause}; {cure}", path.display())]
     File {
@@ -74,6 +77,7 @@ impl WorkloadError {
     pub fn cure(&self) -> &str {
         match self {
             Self::Read { .. } => "check that the path names a readable file",
+            Self::Write(_) => "check that there is room and that the place can be written to",
             Self::File { cure, .. } | Self::Row { cure, .. } | Self::Part { cure, .. } | Self::Setting { cure, .. } => {
                 cure
             }

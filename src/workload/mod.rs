@@ -20,17 +20,21 @@
 //! | `table` | rows of a CSV file, and which columns hold what |
 //! | `instant` | times as CSV traces write them |
 //! | `servegen` | ServeGen client profiles |
+//! | [`convert`] | writes a workload as Mooncake rows |
 //! | `synthetic` | the reference's synthetic loads |
 //! | `agent` | the agent-session generator |
+//! | [`generate`] | generators of all kinds of sessions |
 //! | [`stats`] | what one wants to know of a workload before a run |
 //! | `error` | what can go wrong, where, and what to do about it |
 
 mod agent;
 mod checks;
 pub mod content;
+pub mod convert;
 mod csv;
 mod detect;
 mod error;
+pub mod generate;
 pub mod graph;
 mod grouping;
 mod instant;
@@ -67,6 +71,7 @@ pub fn load(run: &Run) -> Result<Workload, WorkloadError> {
         TrafficSource::Trace(trace) => load_trace(trace, run),
         TrafficSource::Synthetic(load) => synthetic::generate(load, run),
         TrafficSource::Preset(Preset::Agent(preset)) => agent::generate(preset, run),
+        TrafficSource::Preset(Preset::Generate(spec)) => generate::generate(spec, run),
     }
 }
 

@@ -35,4 +35,4 @@ impl TraceOptions {
 }
 
 /// Tokens per hash id of Mooncake traces, as in the reference.
-const DEFAULT_BLOCK_SIZE: u32 = 512;
+pub(super) const DEFAULT_BLOCK_SIZE: u32 = 512;
