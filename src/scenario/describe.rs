@@ -68,6 +68,11 @@ impl Scenario {
                 map.extend(as_map(json!(preset)));
                 self.workload = Some(map.into());
             }
+            TrafficSource::Preset(Preset::Generate(spec)) => {
+                let mut map = Map::from_iter([("preset".to_owned(), json!("generate"))]);
+                map.extend(spec.to_map());
+                self.workload = Some(map.into());
+            }
         }
         Ok(())
     }

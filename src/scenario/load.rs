@@ -72,6 +72,9 @@ impl Scenario {
         {
             text.iter_mut().for_each(&mut path);
         }
+        if let Some(workload) = &mut self.workload {
+            workload.rebase_files(base);
+        }
         // `semantics` is absent: its string is a name.
         for document in [
             &mut self.workload,

@@ -3,6 +3,7 @@
 //! [`Scenario`](super::Scenario) is what a user writes; [`Run`] is what the simulation takes.
 
 use crate::time::{SimDuration, SimTime};
+use crate::workload::generate::Spec;
 
 use super::trace::TraceSource;
 
@@ -92,6 +93,8 @@ pub enum SyntheticArrivals {
 pub enum Preset {
     /// Agent sessions: shared system prompts, turns that extend each other, tool waits, bursts.
     Agent(AgentPreset),
+    /// Sessions of any kind, as a generator's document says.
+    Generate(Box<Spec>),
 }
 
 /// Parameters of `workload: {"preset":"agent"}`.

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::time::SimTime;
+use crate::workload::generate::{Spec, SpecError};
 
 use super::document::Scenario;
 use super::error::ScenarioError;
@@ -61,7 +62,7 @@ impl Scenario {
                 self.refuse_controllers("an embedded generator brings its own arrivals")?;
                 self.warn_idle_keys(false, warnings)?;
                 let loaded = document.object("workload", base)?;
-                preset(loaded.map.clone()).map(TrafficSource::Preset).map_err(|e| loaded.blame(e))
+                preset(loaded.map.clone(), loaded.folder(base)).map(TrafficSource::Preset).map_err(|e| loaded.blame(e))
             }
             (false, None, None) => Err(ScenarioError::new(
                 "trace",
@@ -231,13 +232,21 @@ impl Scenario {
     }
 }
 
-fn preset(mut map: serde_json::Map<String, Value>) -> Result<Preset, ScenarioError> {
-    let cure = "give {\"preset\":\"agent\"}";
+/// `folder` is where relative paths of the document start.
+fn preset(mut map: serde_json::Map<String, Value>, folder: &Path) -> Result<Preset, ScenarioError> {
+    let cure = "give {\"preset\":\"generate\"}, \"toolagent\" or \"agent\"";
     match map.shift_remove("preset") {
         Some(Value::String(name)) if name == "agent" => {
             let preset: AgentPreset = typed(map, "workload")?;
             Ok(Preset::Agent(preset))
         }
+        Some(Value::String(name)) => match Spec::read(&name, map, folder) {
+            Ok(spec) => Ok(Preset::Generate(Box::new(spec))),
+            Err(SpecError { key, cause, cure }) => {
+                let key = if key.is_empty() { "workload".to_owned() } else { format!("workload.{key}") };
+                Err(ScenarioError::new(key, cause, cure))
+            }
+        },
         Some(Value::Null) | None => Err(ScenarioError::new("workload.preset", "is missing", cure)),
         Some(other) => Err(ScenarioError::new("workload.preset", format!("is {other}"), cure)),
     }

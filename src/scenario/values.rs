@@ -45,6 +45,11 @@ impl Document {
         }
     }
 
+    /// Makes relative paths within the object start at `base`: values of the key `file`, and `empirical:FILE:COLUMN`.
+    pub(super) fn rebase_files(&mut self, base: &Path) {
+        rebase_files(&mut self.0, base);
+    }
+
     /// The object, read from the file if the value is a path.
     pub(super) fn object(&self, key: &str, base: &Path) -> Result<Loaded, ScenarioError> {
         match &self.0 {
@@ -76,12 +81,34 @@ pub(super) struct Loaded {
 }
 
 impl Loaded {
+    /// Where relative paths of the object start: the folder of its file, or `base`.
+    pub fn folder<'a>(&'a self, base: &'a Path) -> &'a Path {
+        self.file.as_deref().and_then(Path::parent).unwrap_or(base)
+    }
+
     /// Names the file in an error about its content.
     pub fn blame(&self, error: ScenarioError) -> ScenarioError {
         match &self.file {
             Some(path) => error.at(Place::File(path.clone())),
             None => error,
         }
+    }
+}
+
+fn rebase_files(value: &mut Value, base: &Path) {
+    let join = |path: &str| base.join(path).to_string_lossy().into_owned();
+    match value {
+        Value::Object(map) => map.iter_mut().for_each(|(key, value)| match value {
+            Value::String(path) if key == "file" && !path.is_empty() => *path = join(path),
+            value => rebase_files(value, base),
+        }),
+        Value::Array(list) => list.iter_mut().for_each(|value| rebase_files(value, base)),
+        Value::String(text) => {
+            if let Some(rest) = text.strip_prefix("empirical:") {
+                *text = format!("empirical:{}", join(rest));
+            }
+        }
+        _ => {}
     }
 }
 
