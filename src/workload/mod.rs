@@ -16,10 +16,14 @@
 //! | `row` | one line of such a trace |
 //! | `scan` | the same, fast, for lines in the usual form |
 //! | `grouping` | collects rows into sessions |
+//! | `agentic` | rows that wait for others, and the graph they come to |
+//! | `applied` | agent sessions as Applied Compute writes them |
+//! | `dynamo` | request traces captured by Dynamo |
 //! | `csv` | CSV traces: Azure, BurstGPT, any |
 //! | `table` | rows of a CSV file, and which columns hold what |
 //! | `instant` | times as CSV traces write them |
 //! | `servegen` | ServeGen client profiles |
+//! | `kv_cache_tester` | agent sessions with nested sub-agents |
 //! | [`convert`] | writes a workload as Mooncake rows |
 //! | `synthetic` | the reference's synthetic loads |
 //! | `agent` | the agent-session generator |
@@ -28,17 +32,21 @@
 //! | `error` | what can go wrong, where, and what to do about it |
 
 mod agent;
+mod agentic;
+mod applied;
 mod checks;
 pub mod content;
 pub mod convert;
 mod csv;
 mod detect;
+mod dynamo;
 mod error;
 pub mod generate;
 pub mod graph;
 mod grouping;
 mod instant;
 mod intern;
+mod kv_cache_tester;
 mod model;
 mod mooncake;
 mod options;
@@ -160,12 +168,10 @@ fn open_checked<P: AsRef<Path>>(
         TraceFormat::MooncakeDelta => mooncake::load(&first, true, options)?,
         TraceFormat::Azure | TraceFormat::BurstGpt | TraceFormat::Csv => csv::load(&files, first, format, options)?,
         TraceFormat::ServeGen => servegen::load(&files, options)?,
-        TraceFormat::AgenticMooncake
-        | TraceFormat::AppliedComputeAgentic
-        | TraceFormat::Dynamo
-        | TraceFormat::KvCacheTester => {
-            return Err(WorkloadError::file(&first.path, "is of a format that is not supported yet", "convert it"));
-        }
+        TraceFormat::AgenticMooncake => agentic::load(&first, options)?,
+        TraceFormat::AppliedComputeAgentic => applied::load(&first, options)?,
+        TraceFormat::Dynamo => dynamo::load(&files, first, options)?,
+        TraceFormat::KvCacheTester => kv_cache_tester::load(&files, first, options)?,
     };
     workload.notes.splice(0..0, notes);
     Ok((workload, format))

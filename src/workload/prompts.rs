@@ -23,9 +23,14 @@ impl PromptTable {
         Self { block_size, blocks, ends, tokens, authored }
     }
 
-    /// Number of prompts.
-    pub fn len(&self) -> usize {
-        self.ends.len()
+    /// The prompts in another order.
+    pub fn reordered(&self, order: &[u32]) -> Self {
+        let mut table = Self::new(self.block_size);
+        for prompt in order {
+            // As many blocks as here, or fewer.
+            let _ = table.push(self.blocks_of(*prompt).iter().copied());
+        }
+        table
     }
 
     /// Adds a prompt. Nothing when there are 2^32 blocks or prompts: the tree of prompts numbers them with `u32`.

@@ -67,9 +67,6 @@ fn out_of_scope(name: &str, scenario: &Map<String, Value>) -> Option<&'static st
         ("sglang", "SGLang scheduler"),
         ("trtllm", "TensorRT-LLM scheduler"),
         ("npz", "NPZ timing profiles"),
-        ("agentic", "agentic traces"),
-        ("applied", "applied-compute traces"),
-        ("dynamo", "Dynamo request traces"),
     ];
     if name.starts_with("kv_") || scenario.get("router-mode").is_some_and(|mode| mode == "kv_router") {
         return Some("KV router");
