@@ -128,7 +128,8 @@ fn engine_passes(criterion: &mut Criterion) {
 }
 
 fn scheduler(run: &Run, engine: &EngineConfig, prompts: &PromptIndex, jobs: &[Job]) -> Scheduler {
-    let mut scheduler = Scheduler::new(engine, run.semantics, PassTimer::new(engine), prompts, 0);
+    let mut scheduler =
+        Scheduler::new(engine, run.semantics, PassTimer::new(&engine.timing, engine.timer_setup()), prompts, 0);
     for job in jobs {
         scheduler.submit(*job, prompts);
     }

@@ -28,11 +28,12 @@
 //! | [`perf`] | how long a forward pass takes (no ECS) |
 //! | [`sim`] | the ECS simulation: arrivals, routing, engines, KV blocks, hand-off, scaling, measurements |
 //! | [`report`] | summary table, JSON, per-request rows, time series |
+//! | [`plot`] | static charts as SVG (no simulation) |
 //! | `cli` | one file per subcommand (part of the program, not of the library) |
 //! | [`time`] | simulated time in whole nanoseconds |
 //! | `sweep`, `view` | many runs; the window: to come |
 //!
-//! Imports point up this table only: `sim` knows nothing of `report` or `cli`.
+//! Imports point up this table only: `sim` knows nothing of `report`, `plot` or `cli`.
 //!
 //! ```
 //! use dynosim::{scenario::Scenario, sim::Simulation, workload};
@@ -50,6 +51,7 @@
 //! ```
 
 pub mod perf;
+pub mod plot;
 pub mod report;
 pub mod scenario;
 pub mod sim;

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use dynosim::perf::{decode_ms, prefill_ms};
+use dynosim::perf::polynomial::{decode_ms, prefill_ms};
 use dynosim::report::{SessionNames, write_rows};
 use dynosim::scenario::Scenario;
 use dynosim::sim::Simulation;
@@ -290,7 +290,7 @@ fn one_request_takes_what_the_two_polynomials_say() {
     let outcome = outcome(&one_request(200, 30, json!({})));
     let [record] = outcome.records[..] else { panic!("one request") };
     let start = record.arrival.as_nanos();
-    let first = start + ns(prefill_ms(1, 200, 0)) + decode_step(200);
+    let first = start + ns(prefill_ms(200)) + decode_step(200);
     assert_eq!(record.first_admit, Some(record.arrival));
     assert_eq!(record.first_token, Some(SimTime::from_nanos(first)));
     let second = first + decode_step(201);
@@ -307,7 +307,7 @@ fn a_prompt_in_three_chunks_takes_three_prefill_passes() {
     let engine = json!({"num_gpu_blocks": 40, "block_size": 16, "max_num_batched_tokens": 80});
     let outcome = outcome(&one_request(200, 1, json!({"extra-engine-args": engine})));
     let [record] = outcome.records[..] else { panic!("one request") };
-    let prefill = ns(prefill_ms(1, 80, 0)) + ns(prefill_ms(1, 160, 80)) + ns(prefill_ms(1, 200, 160));
+    let prefill = ns(prefill_ms(80)) + ns(prefill_ms(80)) + ns(prefill_ms(40));
     let first = record.arrival.as_nanos() + prefill + decode_step(200);
     assert_eq!(record.first_token, Some(SimTime::from_nanos(first)));
     assert_eq!(outcome.passes, 3);

@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
+use dynosim::perf::Timing;
 use dynosim::report::{Recorder, Report, SessionNames, TimeseriesError, write_rows};
 use dynosim::scenario::{
-    EngineConfig, PreemptionMode, Role, Run, ScalingScript, Semantics, Sla, SyntheticLoad, Topology, Traffic,
-    TrafficSource, TransferTiming,
+    EngineConfig, PreemptionMode, Role, Run, ScalingScript, Semantics, Sla, SyntheticLoad, TimingOptions, Topology,
+    Traffic, TrafficSource, TransferTiming,
 };
 use dynosim::sim::metrics::{
     Distribution, FinalStatus, HandoffRecord, Outcome, RequestRecord, ScalingEvent, Snapshot, WorkerSnapshot,
@@ -40,6 +41,8 @@ fn engine(role: Role, tp_size: u32) -> EngineConfig {
         kv_transfer_timing: TransferTiming::FullPrompt,
         preemption_mode: PreemptionMode::Lifo,
         tp_size,
+        timing: Timing::default(),
+        timing_args: serde_json::Map::new(),
     }
 }
 
@@ -61,6 +64,7 @@ fn run() -> Run {
             arrival_speedup: 1.0,
         },
         topology: Topology::Aggregated { workers: 2, engine: engine(Role::Aggregated, 2) },
+        timing: TimingOptions::default(),
         semantics: Semantics::dynamo(),
         sla: Sla::default(),
         max_sim_time: None,
@@ -121,6 +125,7 @@ fn outcome(records: Vec<RequestRecord>) -> Outcome {
         scaling_events: Vec::new(),
         passes: 17,
         preemptions: 3,
+        extrapolated_passes: 0,
     }
 }
 

@@ -85,8 +85,6 @@ fn features_that_have_not_landed_are_refused_by_name() {
     for (document, key) in [
         (engine(json!({ "engine_type": "SGLang" })), "extra-engine-args.engine_type"),
         (engine(json!({ "engine_type": "trtllm" })), "extra-engine-args.engine_type"),
-        (engine(json!({ "aic_backend": "vllm" })), "extra-engine-args.aic_backend"),
-        (engine(json!({ "planner_profile_data": "p.npz" })), "extra-engine-args.planner_profile_data"),
         (engine(json!({ "num_g2_blocks": 1 })), "extra-engine-args.num_g2_blocks"),
         (json!({ "trace": "t", "planner-config": {} }), "planner-config"),
         (json!({ "trace": "t", "router-mode": "kv_router" }), "router-mode"),
@@ -107,7 +105,7 @@ fn settings_without_effect_offline_are_accepted() {
     let run = resolve(engine(json!({
         "engine_type": "VLLM", "num_g2_blocks": 0, "bootstrap_port": 1, "has_perf_model": "x", "g1_backend": "native",
         "reasoning": { "start_thinking_token_id": 1, "end_thinking_token_id": 2, "thinking_ratio": 0.5 },
-        "handoff_session_timeout_ms": 5, "router_queue_policy": "wspt", "gpu_memory_utilization": 0.9,
+        "handoff_session_timeout_ms": 5, "router_queue_policy": "wspt",
     })));
     assert!(run.unwrap().warnings.is_empty());
 }

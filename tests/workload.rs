@@ -6,14 +6,16 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use dynosim::perf::Timing;
 use dynosim::scenario::{
     AgentPreset, EngineConfig, PreemptionMode, Preset, Role, Run, Semantics, Sla, SyntheticArrivals, SyntheticLoad,
-    Topology, TraceFormat, TraceReading, TraceSource, Traffic, TrafficSource, TransferTiming,
+    TimingOptions, Topology, TraceFormat, TraceReading, TraceSource, Traffic, TrafficSource, TransferTiming,
 };
 use dynosim::time::{SimDuration, SimTime};
 use dynosim::workload::content::{Content, NO_NODE, PromptTrie, TokenStreams};
 use dynosim::workload::{MAX_TOKENS, Release, Session, Workload, WorkloadError, load};
 use proptest::prelude::*;
+use serde_json::Map;
 
 #[path = "workload/agents.rs"]
 mod agents;
@@ -48,6 +50,8 @@ fn engine(block_size: u32) -> EngineConfig {
         kv_transfer_timing: TransferTiming::FullPrompt,
         preemption_mode: PreemptionMode::Lifo,
         tp_size: 1,
+        timing: Timing::default(),
+        timing_args: Map::new(),
     }
 }
 
@@ -55,6 +59,7 @@ fn run(source: TrafficSource) -> Run {
     Run {
         traffic: Traffic { source, concurrency: None, arrival_speedup: 1.0 },
         topology: Topology::Aggregated { workers: 1, engine: engine(64) },
+        timing: TimingOptions::default(),
         semantics: Semantics::dynamo(),
         sla: Sla::default(),
         max_sim_time: None,

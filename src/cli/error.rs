@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, IsTerminal};
 
+use dynosim::perf::PerfError;
 use dynosim::report::{TimeseriesError, WriteError};
 use dynosim::scenario::ScenarioError;
 use dynosim::sim::SimError;
@@ -19,6 +20,9 @@ pub enum CliError {
     /// The trace or the generator is at fault.
     #[error(transparent)]
     Workload(#[from] WorkloadError),
+    /// A timing table, a GPU, a model or a question to them is at fault.
+    #[error(transparent)]
+    Perf(#[from] PerfError),
     /// The simulation cannot be set up.
     #[error(transparent)]
     Simulation(#[from] SimError),
@@ -38,7 +42,7 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Workload(WorkloadError::Write(_)) => FAILED,
-            Self::Scenario(_) | Self::Workload(_) | Self::Timeseries(_) => USAGE,
+            Self::Scenario(_) | Self::Workload(_) | Self::Perf(_) | Self::Timeseries(_) => USAGE,
             Self::Simulation(SimError::TooManyRanks { .. }) => USAGE,
             Self::Simulation(_) | Self::Write(_) | Self::Stdout(_) => FAILED,
         }
@@ -71,6 +75,7 @@ impl Dressed {
                 let cause = text.strip_suffix(cure).map_or(text.as_str(), |t| t.trim_end_matches("; ")).to_owned();
                 Self { cause, cure: Some(cure.to_owned()) }
             }
+            CliError::Perf(e) => Self { cause: e.what(), cure: Some(e.cure().to_owned()) },
             other => Self { cause: other.to_string(), cure: None },
         }
     }

@@ -5,6 +5,7 @@
 //! | `replay` | runs a scenario and prints the report |
 //! | `drive` | advances the simulation, with a time series or a progress bar on the way |
 //! | `scenario` | checks a scenario, prints the schema |
+//! | `perf` | shows and draws how long passes take, and how many KV tokens fit |
 //! | `output` | standard output, the default name of the report |
 //! | `error` | what went wrong, how it is shown, and the exit code |
 //!
@@ -13,6 +14,7 @@
 mod drive;
 mod error;
 mod output;
+mod perf;
 mod replay;
 mod scenario;
 
@@ -43,6 +45,8 @@ pub struct Cli {
 enum Command {
     /// Run a trace, a synthetic load or a scenario file, and report latencies, throughput and cost
     Replay(Box<replay::Args>),
+    /// Show how long forward passes take and how many KV tokens fit
+    Perf(perf::Args),
     /// Check scenario files and describe their format
     #[command(subcommand)]
     Scenario(scenario::Command),
@@ -54,6 +58,7 @@ impl Cli {
         start_diagnostics();
         let result = match self.command {
             Command::Replay(args) => replay::run(&args),
+            Command::Perf(args) => perf::run(&args),
             Command::Scenario(command) => scenario::run(&command),
         };
         ExitCode::from(result.unwrap_or_else(|error: CliError| {

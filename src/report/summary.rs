@@ -9,15 +9,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::scenario::{Role, Run, Semantics, Sla, Topology};
+use crate::perf::TimingModel;
+use crate::scenario::{EngineConfig, Role, Run, Semantics, Sla, Topology};
 use crate::sim::metrics::{Distribution, FinalStatus, Outcome, RequestRecord, ScalingEvent};
 use crate::time::SimTime;
 
 use super::requests::SessionNames;
 use super::stats::{PERCENTILES, Summary};
 
-/// Where pass durations come from, as the report names it.
-const TIMING: &str = "polynomial (DynoSim default, Dynamo 1.4.2)";
 /// Dead ends quoted in full; more of them say the same of other requests.
 const QUOTED_DEAD_ENDS: usize = 20;
 
@@ -139,6 +138,32 @@ impl Report {
         }
     }
 
+    /// Where pass durations come from, and what the memory of the GPUs is used for where that was worked out.
+    fn timing(&mut self, topology: &Topology, outcome: &Outcome) {
+        let engines: Vec<&EngineConfig> = match topology {
+            Topology::Aggregated { engine, .. } => vec![engine],
+            Topology::Disaggregated { prefill, decode, .. } => vec![prefill, decode],
+        };
+        let sources: Vec<&str> = engines.iter().map(|engine| engine.timing.provenance.as_str()).collect();
+        match sources.as_slice() {
+            [prefill, decode] if prefill != decode => {
+                self.set("timing", format!("prefill: {prefill}; decode: {decode}"))
+            }
+            [source, ..] => self.set("timing", *source),
+            [] => {}
+        }
+        if engines.iter().any(|engine| matches!(engine.timing.model, TimingModel::Table(_))) {
+            self.set("extrapolated_passes", outcome.extrapolated_passes);
+        }
+        let capacities: serde_json::Map<String, Value> = engines
+            .iter()
+            .filter_map(|engine| Some((engine.role.to_string(), json!(engine.timing.capacity.as_ref()?))))
+            .collect();
+        if !capacities.is_empty() {
+            self.set("kv_capacity", capacities);
+        }
+    }
+
     fn provenance(&mut self, run: &Run, outcome: &Outcome, sessions: &SessionNames, notes: &[String]) {
         let ended = |status| outcome.records.iter().filter(move |r| r.status == status);
         self.set("rejected_requests", ended(FinalStatus::Rejected).count());
@@ -157,10 +182,11 @@ impl Report {
                 "honest_reuse": semantics.honest_reuse,
             }),
         );
-        self.set("timing", TIMING);
+        self.timing(&run.topology, outcome);
         if run.scaling.is_some() {
             self.set("scaling_events", outcome.scaling_events.iter().map(scaling_event).collect::<Vec<_>>());
         }
+        let extrapolated = outcome.extrapolated_passes;
         let mut warnings: Vec<String> = run.warnings.iter().chain(notes).cloned().collect();
         let reasons = [
             (FinalStatus::Rejected, "rejected: no engine they were sent to can ever hold them"),
@@ -174,6 +200,12 @@ impl Report {
                 let verb = if count == 1 { "request was" } else { "requests were" };
                 warnings.push(format!("{count} {verb} {reason} (first: {})", sessions.describe(first)));
             }
+        }
+        if extrapolated > 0 {
+            let passes = outcome.passes;
+            warnings.push(format!(
+                "{extrapolated} of {passes} passes lie outside what their timing table was measured for; their times are extrapolated"
+            ));
         }
         warnings.extend(outcome.dead_ends.iter().take(QUOTED_DEAD_ENDS).cloned());
         if let Some(more) = outcome.dead_ends.len().checked_sub(QUOTED_DEAD_ENDS).filter(|more| *more > 0) {

@@ -39,6 +39,9 @@ impl Report {
         text.push_str(&line("First Admission Prefix Cache Reused Ratio", "first_admission_prefix_cache_reused_ratio"));
         text.push_str(&format!("Semantics: {}\n", self.semantics_line()));
         text.push_str(&format!("Timing: {}\n", self.get("timing").and_then(Value::as_str).unwrap_or("N/A")));
+        for (pool, capacity) in self.get("kv_capacity").and_then(Value::as_object).into_iter().flatten() {
+            text.push_str(&capacity_line(pool, capacity));
+        }
         text
     }
 
@@ -95,6 +98,30 @@ impl Report {
         }
         text
     }
+}
+
+/// What fits beside the model on one GPU of a pool, and what it fits beside.
+fn capacity_line(pool: &str, capacity: &Value) -> String {
+    let number = |name: &str| capacity[name].as_f64().unwrap_or(0.0);
+    let gib = |name: &str| number(name) / f64::from(1 << 30);
+    let share = format!("{:.0} %", number("fraction") * 100.0);
+    let share = match capacity["fraction_kind"].as_str() {
+        Some("of_free") => format!("{share} of what is left"),
+        _ => format!("{share} used"),
+    };
+    format!(
+        "KV Capacity ({pool}): {} blocks of {} tokens, {:.0} bytes per token; {:.1} GiB GPU memory, {share}: weights \
+         {:.1}, activations {:.1}, runtime {:.1}, communication {:.1}, KV cache {:.1} GiB\n",
+        number("num_gpu_blocks"),
+        number("block_size"),
+        number("kv_bytes_per_token"),
+        gib("gpu_capacity_bytes"),
+        gib("weights_bytes"),
+        gib("activations_bytes"),
+        gib("runtime_overhead_bytes"),
+        gib("comm_overhead_bytes"),
+        gib("kv_budget_bytes"),
+    )
 }
 
 /// Two decimals and thousands separators; `N/A` for nothing.

@@ -7,8 +7,8 @@ use super::engine::word;
 use super::error::ScenarioError;
 use super::load::VERSION;
 use super::run::{
-    EngineConfig, PreemptionMode, Preset, Run, ScalingScript, Semantics, SyntheticArrivals, Topology, TrafficSource,
-    TransferTiming,
+    EngineConfig, OnMissing, PreemptionMode, Preset, Run, ScalingScript, Semantics, SyntheticArrivals, Topology,
+    TrafficSource, TransferTiming,
 };
 use super::trace::TraceSource;
 use super::values::Document;
@@ -31,6 +31,11 @@ impl Scenario {
             semantics: Some(document(semantics(&run.semantics))),
             seed: Some(run.seed),
             max_sim_time_seconds: run.max_sim_time.map(|cap| cap.as_secs()),
+            timing_correction: run.timing.correction.clone().map(Document::from),
+            on_missing_timing: match run.timing.on_missing {
+                OnMissing::Error => None,
+                OnMissing::Roofline => Some("roofline".to_owned()),
+            },
             scaling: run.scaling.as_ref().map(|script| document(scaling(script))),
             ..Self::default()
         };
@@ -45,6 +50,12 @@ impl Scenario {
                 doc.prefill_engine_args = Some(document(engine(prefill)));
                 doc.decode_engine_args = Some(document(engine(decode)));
             }
+        }
+        for folder in &run.timing.tables {
+            let cause = || format!("{} is not valid Unicode", folder.display());
+            let text =
+                folder.to_str().ok_or_else(|| ScenarioError::new("perf-tables", cause(), "rename the folder"))?;
+            doc.perf_tables.push(text.to_owned());
         }
         doc.describe_source(&run.traffic.source)?;
         Ok(doc)
@@ -182,5 +193,15 @@ fn engine(config: &EngineConfig) -> Value {
         map.insert("aic_nextn_accept_rates".to_owned(), json!(rates.join(",")));
         map.insert("aic_mtp_seed".to_owned(), json!(speculation.seed));
     }
+    if config.timing.capacity.is_some() {
+        // Estimated again from the same arguments, with the story that belongs to it.
+        map.remove("num_gpu_blocks");
+    }
+    map.extend(config.timing_args.clone());
+    if config.timing.capacity.is_some() {
+        // Estimated again from the same arguments, together with the account of memory that belongs to it.
+        map.remove("num_gpu_blocks");
+    }
+    map.extend(config.timing_args.clone());
     Value::Object(map)
 }

@@ -11,6 +11,7 @@ const TRACE: &str = "Traffic from a trace";
 const SYNTHETIC: &str = "Synthetic traffic";
 const TIMING: &str = "Arrivals";
 const WORKERS: &str = "Workers";
+const FORWARD: &str = "Timing of forward passes";
 const ROUTER: &str = "Router";
 const SLA: &str = "Service-level bounds";
 const RUN: &str = "The run";
@@ -120,6 +121,19 @@ pub struct Scenario {
     #[arg(long, value_name = "JSON", help_heading = WORKERS)]
     #[schemars(schema_with = "schema::engine_args")]
     pub decode_engine_args: Option<Document>,
+    /// Folder with timing tables of your own; may be given several times
+    #[arg(long, value_name = "DIR", help_heading = FORWARD)]
+    #[serde(deserialize_with = "one_or_many")]
+    #[schemars(schema_with = "schema::trace")]
+    pub perf_tables: Vec<String>,
+    /// When no timing table fits an engine's model and GPU: error, or roofline for an estimate [default: error]
+    #[arg(long, value_name = "WHAT", help_heading = FORWARD)]
+    pub on_missing_timing: Option<String>,
+    /// Corrections to every engine's timing, as `dynosim perf calibrate` writes them: inline JSON or a path
+    #[arg(long, value_name = "JSON", help_heading = FORWARD)]
+    #[schemars(schema_with = "schema::correction")]
+    pub timing_correction: Option<Document>,
+
     /// Replica targets over time: {"first_tick_ms":..,"interval_ms":..,"steps":[{"from_ms":..,"target_decode":..}]}
     #[arg(long, value_name = "JSON", help_heading = WORKERS)]
     #[schemars(schema_with = "schema::scaling")]

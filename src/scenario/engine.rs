@@ -1,37 +1,32 @@
 //! Engine arguments to [`EngineConfig`]: defaults, rules between arguments, and what has not landed.
 
+use std::path::Path;
+
 use serde_json::{Map, Value};
 
 use crate::time::SimDuration;
 
+use super::args::Args;
 use super::error::ScenarioError;
 use super::fields::{ENGINE, check};
 use super::run::{EngineConfig, PreemptionMode, Role, Speculation, TransferTiming};
+use super::timing::TimingContext;
 
 /// Acceptance of the draft positions unless given.
 const ACCEPT_RATES: [f64; 5] = [0.85, 0.3, 0.0, 0.0, 0.0];
 
-/// Arguments that matter only together with the timing model they configure.
-const MODEL_DETAILS: [&str; 8] = [
-    "aic_backend_version",
-    "aic_moe_tp_size",
-    "aic_moe_ep_size",
-    "aic_gemm_dtype",
-    "aic_moe_dtype",
-    "aic_fmha_dtype",
-    "aic_kv_cache_dtype",
-    "aic_comm_dtype",
-];
-
-/// Builds the engine of a pool whose workers play `role`; `path` is the key that holds the arguments.
+/// Builds the engine of a pool whose workers play `role`; `path` is the key that holds the arguments, `bases` the folders
+/// that relative paths in them may start at.
 pub(super) fn build(
     map: &Map<String, Value>,
     path: &str,
     role: Role,
+    timing: &TimingContext,
+    bases: &[&Path],
     warnings: &mut Vec<String>,
 ) -> Result<EngineConfig, ScenarioError> {
     check(map, ENGINE, path)?;
-    let args = Args { map, path };
+    let args = Args::new(map, path);
     refuse_unsupported(&args)?;
     check_role(&args, role)?;
     let block_size = args.count("block_size").filter(|size| *size > 0).unwrap_or(64);
@@ -45,18 +40,15 @@ pub(super) fn build(
             warnings.push(format!("`{path}.{name}` is 0, which leaves pass durations unscaled, as 1 does."));
         }
     }
-    for name in MODEL_DETAILS {
-        if args.get(name).is_some() {
-            warnings.push(format!("`{path}.{name}` has no effect without a timing model (`aic_backend`)."));
-        }
-    }
+    let max_num_batched_tokens = args.limit("max_num_batched_tokens", 8_192);
+    let settled = timing.settle(&args, bases, block_size, max_num_batched_tokens, warnings)?;
     Ok(EngineConfig {
         role,
-        num_gpu_blocks: args.count("num_gpu_blocks").unwrap_or(16_384),
+        num_gpu_blocks: settled.num_gpu_blocks,
         block_size,
         max_model_len: args.count("max_model_len"),
         max_num_seqs: args.limit("max_num_seqs", 256),
-        max_num_batched_tokens: args.limit("max_num_batched_tokens", 8_192),
+        max_num_batched_tokens,
         enable_prefix_caching: args.flag("enable_prefix_caching").unwrap_or(true),
         enable_chunked_prefill: args.flag("enable_chunked_prefill").unwrap_or(true),
         speedup_ratio,
@@ -64,7 +56,7 @@ pub(super) fn build(
         dp_size: data_parallel(&args)?,
         startup_time: startup(&args)?,
         speculation: speculation(&args, decode_speedup_ratio, warnings)?,
-        kv_bytes_per_token: args.whole("kv_bytes_per_token"),
+        kv_bytes_per_token: settled.kv_bytes_per_token,
         kv_transfer_bandwidth: args.number("kv_transfer_bandwidth"),
         kv_transfer_timing: if args.says("kv_transfer_timing_mode", "destination_missing") {
             TransferTiming::DestinationMissing
@@ -72,58 +64,10 @@ pub(super) fn build(
             TransferTiming::FullPrompt
         },
         preemption_mode: if args.says("preemption_mode", "fifo") { PreemptionMode::Fifo } else { PreemptionMode::Lifo },
-        tp_size: args.count("aic_tp_size").unwrap_or(1),
+        tp_size: settled.tp_size,
+        timing: settled.timing,
+        timing_args: settled.args,
     })
-}
-
-/// Checked arguments; a getter gives `None` for a key that is absent or `null`.
-struct Args<'a> {
-    map: &'a Map<String, Value>,
-    path: &'a str,
-}
-
-impl<'a> Args<'a> {
-    fn get(&self, name: &str) -> Option<&'a Value> {
-        self.map.get(name).filter(|value| !value.is_null())
-    }
-
-    fn whole(&self, name: &str) -> Option<u64> {
-        self.get(name).and_then(Value::as_u64)
-    }
-
-    fn count(&self, name: &str) -> Option<u32> {
-        self.whole(name).and_then(|n| u32::try_from(n).ok())
-    }
-
-    /// A limit: absent gives `default`, `null` gives no limit.
-    fn limit(&self, name: &str, default: u32) -> Option<u32> {
-        if self.map.contains_key(name) { self.count(name) } else { Some(default) }
-    }
-
-    fn number(&self, name: &str) -> Option<f64> {
-        self.get(name).and_then(Value::as_f64)
-    }
-
-    fn flag(&self, name: &str) -> Option<bool> {
-        self.get(name).and_then(Value::as_bool)
-    }
-
-    fn text(&self, name: &str) -> Option<&'a str> {
-        self.get(name).and_then(Value::as_str)
-    }
-
-    /// Whether a word is given, in capitals or not.
-    fn says(&self, name: &str, word: &str) -> bool {
-        self.text(name).is_some_and(|text| text.eq_ignore_ascii_case(word))
-    }
-
-    fn key(&self, name: &str) -> String {
-        format!("{}.{name}", self.path)
-    }
-
-    fn error(&self, name: &str, cause: impl Into<String>, cure: &str) -> ScenarioError {
-        ScenarioError::new(self.key(name), cause, cure)
-    }
 }
 
 /// Refuses by name what would change results and has not landed.
@@ -131,14 +75,6 @@ fn refuse_unsupported(args: &Args) -> Result<(), ScenarioError> {
     let refuse = |name: &str, what: &str, cure: &str| Err(ScenarioError::not_yet(args.key(name), what, cure));
     if let Some(engine) = args.text("engine_type").filter(|engine| !engine.eq_ignore_ascii_case("vllm")) {
         return refuse("engine_type", &format!("the {engine} scheduler"), "use vllm");
-    }
-    for name in ["aic_backend", "aic_system", "aic_model_path"] {
-        if args.get(name).is_some() {
-            return refuse(name, "the AIC timing model", "leave it out; passes then take polynomial times");
-        }
-    }
-    if args.get("planner_profile_data").is_some() {
-        return refuse("planner_profile_data", "a timing table", "leave it out; passes then take polynomial times");
     }
     for name in ["num_g2_blocks", "num_g3_blocks"] {
         if args.whole(name).is_some_and(|blocks| blocks > 0) {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::perf::PerfError;
+
 /// Longest cause quoted in a message; a hostile value must not fill the screen.
 const MAX_CAUSE: usize = 300;
 
@@ -35,6 +37,12 @@ pub struct ScenarioError {
 impl ScenarioError {
     pub(super) fn new(key: impl Into<String>, cause: impl Into<String>, cure: impl Into<String>) -> Self {
         Self { place: Place::Unknown, key: key.into(), cause: shorten(cause.into()), cure: cure.into() }
+    }
+
+    /// A fault in timing data or in what it describes.
+    pub(super) fn perf(key: impl Into<String>, error: PerfError) -> Self {
+        // Not shortened: a list of what there is is longer than a value somebody gave.
+        Self { place: Place::Unknown, key: key.into(), cause: error.what(), cure: error.cure().to_owned() }
     }
 
     /// A feature that is known by name but has not landed.

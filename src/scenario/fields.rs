@@ -70,10 +70,34 @@ const REASONING: &[Field] = &[
     optional("thinking_ratio", FRACTION, "Share of the output that is thought"),
 ];
 
+const ROOFLINE: &[Field] = &[
+    plain("model", Kind::Text, "Known model, or the path of a Hugging Face config.json or its folder"),
+    plain("gpu", Kind::Text, "Known GPU, or the path of a GPU description"),
+    optional("backend", Kind::AnyCase(&["vllm", "sglang", "trtllm"]), "Whose memory rules apply; vllm unless given"),
+];
+
+const TIMING: &[Field] = &[
+    optional("table", Kind::Text, "Forward-pass table: key of `dynosim perf list`, or a path"),
+    optional("npz", Kind::Text, "Path of planner profile arrays"),
+    optional("roofline", Kind::Fields(ROOFLINE), "Estimate from a model's shape and a GPU's data sheet"),
+    optional("composition", Kind::Choice(&["sum", "fused"]), "How a mixed pass adds up; sum unless given"),
+    optional(
+        "prompt_attention",
+        Kind::Choice(&["mean", "per_request"]),
+        "How the prompts of a fused pass are priced; mean unless given",
+    ),
+    optional("per_pass_overhead_ms", RATIO, "Host time of every pass; 0 unless given"),
+    optional("decode_floor_ms", RATIO, "Shortest decode step; 1 unless given"),
+];
+
 /// Every engine argument.
 pub(super) const ENGINE: &[Field] = &[
     plain("engine_type", Kind::AnyCase(&["vllm", "sglang", "trtllm"]), "Scheduler; only vllm is supported yet"),
-    optional("num_gpu_blocks", COUNT, "Usable KV blocks per worker and data-parallel rank; 16384 unless given"),
+    optional(
+        "num_gpu_blocks",
+        COUNT,
+        "Usable KV blocks per worker and data-parallel rank; unless given, what fits beside the model, or 16384",
+    ),
     plain("block_size", Kind::Count(0, WORD), "Tokens per KV block, at least 2; 64 if 0 or not given"),
     optional("max_model_len", COUNT, "Limit of prompt plus output tokens"),
     optional("max_num_seqs", COUNT, "Most running requests, null for no limit; 256 unless given"),
@@ -91,7 +115,7 @@ pub(super) const ENGINE: &[Field] = &[
     ),
     plain("is_prefill", Kind::Flag, "Older spelling of worker_type prefill"),
     plain("is_decode", Kind::Flag, "Older spelling of worker_type decode"),
-    optional("kv_bytes_per_token", SIZE, "Bytes of KV per token, for hand-off"),
+    optional("kv_bytes_per_token", SIZE, "Bytes of KV per token, for hand-off; the timing model's unless given"),
     optional("kv_transfer_bandwidth", RATIO, "Link speed for hand-off in GB/s (1e9 bytes); 0 or unset: no delay"),
     plain(
         "kv_transfer_timing_mode",
@@ -99,7 +123,7 @@ pub(super) const ENGINE: &[Field] = &[
         "What a transfer carries; full_prompt unless given",
     ),
     plain("preemption_mode", Kind::AnyCase(&["lifo", "fifo"]), "Who gives way when blocks run out; lifo unless given"),
-    optional("aic_tp_size", COUNT, "Tensor-parallel size, for GPU accounting"),
+    optional("aic_tp_size", COUNT, "Tensor-parallel size, for timing and GPU accounting; 1 unless given"),
     optional("aic_attention_dp_size", COUNT, "Above 1: sets dp_size"),
     optional("aic_nextn", Kind::Count(1, 5), "Draft tokens of speculative decoding"),
     optional(
@@ -108,21 +132,39 @@ pub(super) const ENGINE: &[Field] = &[
         "Acceptance probability of each draft position, separated by commas; 0.85,0.3,0,0,0 unless given",
     ),
     plain("aic_mtp_seed", SIZE, "Seed of the acceptance draws; 42 unless given"),
-    optional("aic_backend", Kind::Text, "Timing model; not supported yet"),
-    optional("aic_system", Kind::Text, "Timing model; not supported yet"),
-    optional("aic_model_path", Kind::Text, "Timing model; not supported yet"),
-    optional("aic_backend_version", Kind::Text, "Timing model; no effect alone"),
-    optional("aic_moe_tp_size", COUNT, "Timing model; no effect alone"),
-    optional("aic_moe_ep_size", COUNT, "Timing model; no effect alone"),
-    optional("aic_gemm_dtype", Kind::Text, "Timing model; no effect alone"),
-    optional("aic_moe_dtype", Kind::Text, "Timing model; no effect alone"),
-    optional("aic_fmha_dtype", Kind::Text, "Timing model; no effect alone"),
-    optional("aic_kv_cache_dtype", Kind::Text, "Timing model; no effect alone"),
-    optional("aic_comm_dtype", Kind::Text, "Timing model; no effect alone"),
-    optional("planner_profile_data", Kind::Text, "Timing table; not supported yet"),
-    optional("gpu_memory_utilization", FRACTION, "No effect when num_gpu_blocks is not estimated"),
-    optional("mem_fraction_static", FRACTION, "No effect when num_gpu_blocks is not estimated"),
-    optional("free_gpu_memory_fraction", FRACTION, "No effect when num_gpu_blocks is not estimated"),
+    optional(
+        "aic_backend",
+        Kind::AnyCase(&["vllm", "sglang", "trtllm"]),
+        "Timing from tables: serving backend; vllm if system and model are given",
+    ),
+    optional("aic_system", Kind::Text, "Timing from tables: GPU system, such as h200_sxm"),
+    optional("aic_model_path", Kind::Text, "Timing from tables: Hugging Face id of the model, or its folder"),
+    optional(
+        "aic_backend_version",
+        Kind::Text,
+        "Timing from tables: version of the backend; the nearest older one is taken",
+    ),
+    optional("aic_moe_tp_size", COUNT, "Timing from tables: tensor-parallel size of the experts"),
+    optional("aic_moe_ep_size", COUNT, "Timing from tables: expert-parallel size"),
+    optional("aic_gemm_dtype", Kind::Text, "Timing from tables: number format of matrix products"),
+    optional("aic_moe_dtype", Kind::Text, "Timing from tables: number format of experts"),
+    optional("aic_fmha_dtype", Kind::Text, "Timing from tables: number format of attention"),
+    optional("aic_kv_cache_dtype", Kind::Text, "Timing from tables: number format of the KV cache"),
+    optional("aic_comm_dtype", Kind::Text, "Timing from tables: number format of communication"),
+    optional("planner_profile_data", Kind::Text, "Timing from planner profile arrays: path of an .npz file"),
+    optional("timing", Kind::Fields(TIMING), "Timing by table, arrays or roofline, and how passes add up"),
+    plain(
+        "on_bad_npz",
+        Kind::Choice(&["error", "polynomial"]),
+        "What a faulty planner_profile_data does; error unless given, polynomial as in the reference",
+    ),
+    optional("gpu_memory_utilization", FRACTION, "Share of GPU memory that vllm takes; 0.9 unless given"),
+    optional("mem_fraction_static", FRACTION, "Share of GPU memory that sglang takes; 0.88 unless given"),
+    optional(
+        "free_gpu_memory_fraction",
+        FRACTION,
+        "Share of the memory left beside the model that trtllm takes for KV; 0.9 unless given",
+    ),
     optional("num_g2_blocks", SIZE, "Blocks of host memory; not supported yet above 0"),
     optional("num_g3_blocks", SIZE, "Blocks of disk; not supported yet above 0"),
     plain("enable_g4_storage", Kind::Flag, "Remote storage; not supported yet"),

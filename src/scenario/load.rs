@@ -66,7 +66,7 @@ impl Scenario {
                 *text = base.join(&*text).to_string_lossy().into_owned();
             }
         };
-        self.trace.iter_mut().for_each(&mut path);
+        self.trace.iter_mut().chain(&mut self.perf_tables).for_each(&mut path);
         for text in
             [&mut self.router_policy_config, &mut self.report_json, &mut self.report_jsonl, &mut self.timeseries]
         {
@@ -75,6 +75,9 @@ impl Scenario {
         if let Some(workload) = &mut self.workload {
             workload.rebase_files(base);
         }
+        for args in [&mut self.extra_engine_args, &mut self.prefill_engine_args, &mut self.decode_engine_args] {
+            args.iter_mut().for_each(|args| args.rebase_timing(base));
+        }
         // `semantics` is absent: its string is a name.
         for document in [
             &mut self.workload,
@@ -82,6 +85,7 @@ impl Scenario {
             &mut self.prefill_engine_args,
             &mut self.decode_engine_args,
             &mut self.scaling,
+            &mut self.timing_correction,
             &mut self.router_config,
             &mut self.planner_config,
         ] {

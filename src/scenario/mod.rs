@@ -13,13 +13,16 @@
 //! | `traffic` | the part of `resolve` that concerns requests and their timing |
 //! | `trace` | what a user says about a trace: files, format, how to read them |
 //! | `fields` | the engine arguments: names, types, ranges |
+//! | `args` | reading them |
 //! | `engine` | engine arguments to [`EngineConfig`] |
+//! | `timing` | the part of `engine` that chooses the timing model and estimates the KV capacity |
 //! | `describe` | run to document |
 //! | `outputs` | which files a run writes |
 //! | `schema` | the JSON schema of the document |
 //! | `error` | what is wrong, where, and what to do about it |
 //! | `run` | the result |
 
+mod args;
 mod describe;
 mod document;
 mod engine;
@@ -30,6 +33,7 @@ mod outputs;
 mod resolve;
 pub mod run;
 mod schema;
+mod timing;
 mod trace;
 mod traffic;
 mod values;

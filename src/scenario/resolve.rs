@@ -10,6 +10,7 @@ use super::document::Scenario;
 use super::engine::build;
 use super::error::{Place, ScenarioError};
 use super::run::{EngineConfig, Role, Run, ScalingScript, ScalingStep, Semantics, Sla, Topology, TrafficSource};
+use super::timing::TimingContext;
 use super::values::{Document, ScalingDocument, SemanticsDocument, typed};
 
 impl Scenario {
@@ -20,7 +21,8 @@ impl Scenario {
     pub fn resolve(&self, base: &Path) -> Result<Run, ScenarioError> {
         let mut warnings = Vec::new();
         self.refuse_unsupported()?;
-        let topology = self.topology(base, &mut warnings)?;
+        let (timing, context) = self.timing_options(base)?;
+        let topology = self.topology(base, &context, &mut warnings)?;
         let traffic = self.traffic(base, &mut warnings)?;
         if let TrafficSource::Trace(trace) = &traffic.source
             && let Some(format) = trace.reading.format
@@ -32,7 +34,7 @@ impl Scenario {
         self.outputs(base)?;
         let scaling = self.scaling_script(base, &topology)?;
         let (semantics, sla, seed) = (self.semantics()?, self.sla()?, self.seed.unwrap_or(42));
-        Ok(Run { traffic, topology, semantics, sla, max_sim_time, scaling, seed, warnings })
+        Ok(Run { traffic, topology, timing, semantics, sla, max_sim_time, scaling, seed, warnings })
     }
 
     /// Refuses by name what would change results and has not landed.
@@ -70,13 +72,19 @@ impl Scenario {
         Ok(())
     }
 
-    fn topology(&self, base: &Path, warnings: &mut Vec<String>) -> Result<Topology, ScenarioError> {
+    fn topology(
+        &self,
+        base: &Path,
+        timing: &TimingContext,
+        warnings: &mut Vec<String>,
+    ) -> Result<Topology, ScenarioError> {
         let mut engine = |key: &str, args: Option<&Document>, role: Role| -> Result<EngineConfig, ScenarioError> {
             match args {
-                None => build(&Map::new(), key, role, warnings),
+                None => build(&Map::new(), key, role, timing, &[base], warnings),
                 Some(args) => {
                     let loaded = args.object(key, base)?;
-                    build(&loaded.map, key, role, warnings).map_err(|e| loaded.blame(e))
+                    let bases: Vec<&Path> = loaded.folder().into_iter().chain([base]).collect();
+                    build(&loaded.map, key, role, timing, &bases, warnings).map_err(|e| loaded.blame(e))
                 }
             }
         };

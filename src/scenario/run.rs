@@ -2,6 +2,11 @@
 //!
 //! [`Scenario`](super::Scenario) is what a user writes; [`Run`] is what the simulation takes.
 
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+use crate::perf::{TimerSetup, Timing};
 use crate::time::{SimDuration, SimTime};
 use crate::workload::generate::Spec;
 
@@ -14,6 +19,8 @@ pub struct Run {
     pub traffic: Traffic,
     /// Which workers serve them.
     pub topology: Topology,
+    /// What holds for the timing of every engine.
+    pub timing: TimingOptions,
     /// Which of the reference's quirks are kept.
     pub semantics: Semantics,
     /// Bounds that define goodput.
@@ -265,6 +272,10 @@ pub struct EngineConfig {
     pub preemption_mode: PreemptionMode,
     /// Tensor-parallel size, for GPU accounting; at least 1.
     pub tp_size: u32,
+    /// How long its forward passes take.
+    pub timing: Timing,
+    /// The arguments that chose `timing`, paths resolved: what [`Scenario::describe`](super::Scenario::describe) writes.
+    pub timing_args: Map<String, Value>,
 }
 
 impl EngineConfig {
@@ -272,6 +283,38 @@ impl EngineConfig {
     pub fn gpus_per_worker(&self) -> u64 {
         u64::from(self.tp_size) * u64::from(self.dp_size.max(1))
     }
+
+    /// What shapes the pass durations besides [`Self::timing`].
+    pub fn timer_setup(&self) -> TimerSetup {
+        TimerSetup {
+            speedup_ratio: self.speedup_ratio,
+            decode_speedup_ratio: self.decode_speedup_ratio,
+            block_size: self.block_size,
+            num_gpu_blocks: self.num_gpu_blocks,
+            drafts: self.speculation.as_ref().map_or(0, |s| s.accept_rates.len() as u32),
+        }
+    }
+}
+
+/// What holds for the timing of every engine.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TimingOptions {
+    /// Folders with timing tables besides the shipped ones.
+    pub tables: Vec<PathBuf>,
+    /// What to do when no table fits an engine.
+    pub on_missing: OnMissing,
+    /// Corrections found by a calibration, as they were given.
+    pub correction: Option<Map<String, Value>>,
+}
+
+/// What to do when no timing table fits an engine's model, GPU and backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnMissing {
+    /// Refuse, and list the nearest tables.
+    #[default]
+    Error,
+    /// Estimate, and say so.
+    Roofline,
 }
 
 /// Which quirks of the reference are kept. [`Semantics::dynamo`] keeps all of them.

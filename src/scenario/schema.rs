@@ -8,7 +8,7 @@ use crate::workload::generate::Spec;
 use super::document::Scenario;
 use super::fields::{ENGINE, Field, Kind};
 use super::run::AgentPreset;
-use super::values::{ScalingDocument, SemanticsDocument};
+use super::values::{CorrectionDocument, ScalingDocument, SemanticsDocument};
 
 impl Scenario {
     /// The JSON schema of a scenario, indented.
@@ -44,6 +44,10 @@ pub(super) fn workload(generator: &mut SchemaGenerator) -> Schema {
     }
     agent.insert("required".to_owned(), json!(["preset"]));
     json_schema!({ "anyOf": [agent, Spec::schema(generator), { "type": "string", "description": PATH }, { "type": "null" }] })
+}
+
+pub(super) fn correction(generator: &mut SchemaGenerator) -> Schema {
+    or_text(closed(CorrectionDocument::json_schema(generator)).into(), PATH)
 }
 
 pub(super) fn scaling(generator: &mut SchemaGenerator) -> Schema {

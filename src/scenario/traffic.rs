@@ -62,7 +62,9 @@ impl Scenario {
                 self.refuse_controllers("an embedded generator brings its own arrivals")?;
                 self.warn_idle_keys(false, warnings)?;
                 let loaded = document.object("workload", base)?;
-                preset(loaded.map.clone(), loaded.folder(base)).map(TrafficSource::Preset).map_err(|e| loaded.blame(e))
+                preset(loaded.map.clone(), loaded.folder().unwrap_or(base))
+                    .map(TrafficSource::Preset)
+                    .map_err(|e| loaded.blame(e))
             }
             (false, None, None) => Err(ScenarioError::new(
                 "trace",

@@ -50,6 +50,11 @@ impl Document {
         rebase_files(&mut self.0, base);
     }
 
+    /// The object, when it is given in place as JSON.
+    pub(super) fn inline_mut(&mut self) -> Option<&mut Map<String, Value>> {
+        self.0.as_object_mut()
+    }
+
     /// The object, read from the file if the value is a path.
     pub(super) fn object(&self, key: &str, base: &Path) -> Result<Loaded, ScenarioError> {
         match &self.0 {
@@ -81,9 +86,9 @@ pub(super) struct Loaded {
 }
 
 impl Loaded {
-    /// Where relative paths of the object start: the folder of its file, or `base`.
-    pub fn folder<'a>(&'a self, base: &'a Path) -> &'a Path {
-        self.file.as_deref().and_then(Path::parent).unwrap_or(base)
+    /// The folder of the file it came from.
+    pub fn folder(&self) -> Option<&Path> {
+        self.file.as_deref().and_then(Path::parent)
     }
 
     /// Names the file in an error about its content.
@@ -214,6 +219,24 @@ pub(super) struct ScalingStepDocument {
     pub target_prefill: Option<u32>,
     /// Active plus starting decode (or aggregated) workers, at least 1; left out: unchanged.
     pub target_decode: Option<u32>,
+}
+
+/// `timing-correction`: what a calibration found.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
+pub(super) struct CorrectionDocument {
+    /// Factor on prefill times, above zero; 1 unless given.
+    pub prefill_scale: Option<f64>,
+    /// Factor on decode times, above zero; 1 unless given.
+    pub decode_scale: Option<f64>,
+    /// Host time of every pass, milliseconds, zero or more; 0 unless given.
+    pub per_pass_overhead_ms: Option<f64>,
+    /// KV blocks per scheduler, where the engine arguments do not say.
+    pub num_gpu_blocks: Option<u32>,
+    /// `sum` or `fused`, where the engine arguments do not say.
+    pub composition: Option<String>,
+    /// How the figures were found; no effect.
+    pub fit: Option<serde_json::Value>,
 }
 
 /// `semantics` as an object: a base and switches that differ from it.

@@ -415,7 +415,7 @@ impl Simulation {
             last_event = engine.ranks.iter().map(Scheduler::last_start).fold(last_event, SimTime::max);
         });
         self.provision_to(last_event);
-        let (mut passes, mut preemptions) = (0, 0);
+        let (mut passes, mut preemptions, mut extrapolated_passes) = (0, 0, 0);
         let mut removed = Vec::new();
         let mut in_flight = Vec::new();
         let retired = std::mem::take(&mut self.world.resource_mut::<Fleet>().retired);
@@ -426,13 +426,15 @@ impl Simulation {
             let given_up = rank.dead_ends().iter().take(EXPLAINED);
             self.dead_ends.extend(given_up.map(|(request, reason)| format!("dead end: request {request}: {reason}")));
             preemptions += rank.preemptions();
+            extrapolated_passes += rank.timer().extrapolated();
+            self.dead_ends.extend(rank.timer().fault().map(|fault| format!("run ended: {fault}")));
             removed.extend(rank.uncounted_gaps());
             if rank.emits_to_clients() {
                 in_flight.extend(rank.tokens_in_flight());
             }
         }
         let counts: Vec<_> = ranks.iter().map(Scheduler::gaps).collect();
-        let (itl, user_throughput) = GapCounts::distributions(&GapCounts::collect(&counts, &removed));
+        let (itl, user_throughput) = GapCounts::collect(&counts, &removed).distributions();
         let mut requests = std::mem::take(&mut *self.world.resource_mut::<Requests>());
         let mut records = std::mem::take(&mut requests.records);
         let mut unfinished: std::collections::BTreeMap<u32, _> = self
@@ -469,6 +471,7 @@ impl Simulation {
             scaling_events: std::mem::take(&mut self.world.resource_mut::<Scaling>().events),
             passes,
             preemptions,
+            extrapolated_passes,
         }
     }
 }

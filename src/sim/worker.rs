@@ -96,7 +96,7 @@ impl Pool {
             cursor: 0,
             next_id: 0,
             provisioned: 0,
-            timer: PassTimer::new(config),
+            timer: PassTimer::new(&config.timing, config.timer_setup()),
         }
     }
 

@@ -66,7 +66,6 @@ fn out_of_scope(name: &str, scenario: &Map<String, Value>) -> Option<&'static st
     let rules = [
         ("sglang", "SGLang scheduler"),
         ("trtllm", "TensorRT-LLM scheduler"),
-        ("npz", "NPZ timing profiles"),
     ];
     if name.starts_with("kv_") || scenario.get("router-mode").is_some_and(|mode| mode == "kv_router") {
         return Some("KV router");
@@ -100,6 +99,11 @@ pub fn read(kind: &str, name: &str) -> Verdict {
             let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
             fs::write(&path, lines).expect("trace written");
             scenario.insert("trace".to_owned(), json!(path));
+            for (file, arrays) in fixture["files"].as_object().into_iter().flatten() {
+                write_npz(&temporary.path().join(file), arrays);
+                let args = scenario.get_mut("extra-engine-args").expect("files belong to engine arguments");
+                args["planner_profile_data"] = json!(temporary.path().join(file));
+            }
             folder = Some(temporary);
         }
         Value::String(file) => {
@@ -119,6 +123,30 @@ pub fn read(kind: &str, name: &str) -> Verdict {
         None => (object(expected), list(fixture.get("expected_requests"))),
     };
     Verdict::Run(Case { name: name.to_owned(), scenario, report, rows, _folder: folder })
+}
+
+/// Writes `arrays`, lists of numbers or of equally long lists of numbers, as float64 members of an archive.
+fn write_npz(path: &Path, arrays: &Value) {
+    let mut archive = zip::ZipWriter::new(fs::File::create(path).expect("archive created"));
+    for (name, array) in arrays.as_object().expect("arrays by name") {
+        let rows = array.as_array().expect("an array");
+        let shape = match rows[0].as_array() {
+            Some(row) => format!("({}, {})", rows.len(), row.len()),
+            None => format!("({},)", rows.len()),
+        };
+        let header = format!("{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}");
+        let header = format!("{header:117}\n");
+        let flat = rows.iter().flat_map(|row| row.as_array().map_or_else(|| vec![row.clone()], Clone::clone));
+        let numbers = flat.flat_map(|number| number.as_f64().expect("a number").to_le_bytes());
+        let bytes: Vec<u8> = [&b"\x93NUMPY\x01\x00"[..], &(header.len() as u16).to_le_bytes(), header.as_bytes()]
+            .concat()
+            .into_iter()
+            .chain(numbers)
+            .collect();
+        archive.start_file(format!("{name}.npy"), zip::write::SimpleFileOptions::default()).expect("member begun");
+        std::io::Write::write_all(&mut archive, &bytes).expect("member written");
+    }
+    archive.finish().expect("archive written");
 }
 
 /// Where a large public trace is expected.

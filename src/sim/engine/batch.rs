@@ -10,6 +10,8 @@ use std::collections::BinaryHeap;
 #[derive(Debug, Clone)]
 pub struct DecodeBatch {
     members: u32,
+    /// Sum over the members of their length minus the step after which they have it; lengths grow by one a step.
+    lead: i64,
     /// Members that need a block in the steps congruent to the index.
     crossing: Vec<u32>,
     finishing: BinaryHeap<Reverse<(u64, u32)>>,
@@ -18,7 +20,7 @@ pub struct DecodeBatch {
 impl DecodeBatch {
     /// An empty batch for blocks of `block_size` tokens.
     pub fn new(block_size: u32) -> Self {
-        Self { members: 0, crossing: vec![0; block_size as usize], finishing: BinaryHeap::new() }
+        Self { members: 0, lead: 0, crossing: vec![0; block_size as usize], finishing: BinaryHeap::new() }
     }
 
     fn crossing_index(&self, step: u64, len: u32) -> usize {
@@ -30,6 +32,7 @@ impl DecodeBatch {
     /// Adds `slot`, which emitted in `step`, is `len` tokens long now (the last one not computed) and emits `left` more.
     pub fn join(&mut self, slot: u32, step: u64, len: u32, left: u32) {
         self.members += 1;
+        self.lead += i64::from(len) - step as i64;
         let index = self.crossing_index(step, len);
         self.crossing[index] += 1;
         self.finishing.push(Reverse((step + u64::from(left), slot)));
@@ -39,6 +42,7 @@ impl DecodeBatch {
     /// business ([`Self::pop_finished`] or [`Self::clear_order`]).
     pub fn leave(&mut self, step: u64, len: u32) {
         self.members -= 1;
+        self.lead -= i64::from(len) - step as i64;
         let index = self.crossing_index(step, len);
         self.crossing[index] -= 1;
     }
@@ -51,6 +55,11 @@ impl DecodeBatch {
     /// Number of members.
     pub fn members(&self) -> u32 {
         self.members
+    }
+
+    /// Sum of the members' lengths before the token they emit in `step`.
+    pub fn len_sum(&self, step: u64) -> u64 {
+        (self.lead + i64::from(self.members) * (step as i64 - 1)) as u64
     }
 
     /// KV blocks the members need in `step`.

@@ -9,9 +9,11 @@
 //! | `batch` | the decoding requests, ordered by the pass in which they finish |
 //! | `speculative` | bursts of accepted draft tokens |
 //! | `transfer` | both ends of a hand-off: held sources, pending and reserved destinations |
+//! | `gaps` | how often each gap between tokens occurred |
 //! | `tokens` | when tokens were emitted, without storing each |
 
 mod batch;
+mod gaps;
 mod pass;
 mod schedule;
 mod scheduler;
@@ -20,7 +22,8 @@ mod steady;
 mod tokens;
 mod transfer;
 
+pub use gaps::GapCounts;
 pub use pass::Formed;
 pub use scheduler::{Ended, EngineEvent, Job, Scheduler};
-pub use tokens::{GapCounts, TokenSpan};
+pub use tokens::TokenSpan;
 pub use transfer::Reservation;

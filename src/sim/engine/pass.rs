@@ -3,7 +3,7 @@
 //! A pass is *formed* at its start, which settles what it computes and how long it takes, and *emitted* with its end.
 //! The two differ for data-parallel ranks only: their passes end together.
 
-use crate::scenario::Role;
+use crate::perf::{DecodeLoad, PrefillChunk};
 use crate::time::{SimDuration, SimTime};
 
 use super::schedule::{Cached, PassState, Scheduled};
@@ -17,8 +17,8 @@ pub struct Formed {
     pub end: SimTime,
     /// Whether it did anything at all.
     pub worked: bool,
-    /// Decode part, and the KV blocks in use that explain it.
-    decode: Option<(SimDuration, u32)>,
+    /// The KV blocks in use, where they alone explain how long the pass takes, and that time.
+    occupancy: Option<(SimDuration, u32)>,
     /// Whether anybody emits.
     emits: bool,
 }
@@ -45,10 +45,9 @@ impl Scheduler {
         self.pass += 1;
         self.last_start = now;
         let mut pass = PassState { budget: self.budget(), ..PassState::default() };
+        self.chunks.clear();
         self.schedule_running(&mut pass);
         self.schedule_waiting(now, &mut pass);
-        let prefill = self.timer.prefill(pass.count, pass.sum_isl, pass.sum_prefix);
-        let start = now + prefill;
 
         self.finished.clear();
         self.collect_ready();
@@ -56,26 +55,58 @@ impl Scheduler {
         for id in &early {
             self.finish(*id, Ended::Completed);
         }
-        let mut decode = None;
         let mut emits = self.batch.members() > 0 || !self.finished.is_empty();
+        let mut reserved = 0;
         if emits && self.sampler.is_some() {
-            decode = self.reserve_bursts();
-            emits = decode.is_some();
-        } else if emits {
-            let active = self.pool.active();
-            let duration =
-                if self.config.role == Role::Prefill { SimDuration::ZERO } else { self.timer.decode(active) };
-            decode = Some((duration, active));
+            emits = self.reserve_bursts();
+            reserved = self.burst_blocks;
         }
+        let (duration, occupancy) = self.duration(&pass, emits, reserved);
         let worked = pass.scheduled || emits || !early.is_empty() || !self.rejected.is_empty() || self.has_events();
         self.ended_early = early;
         self.ended_early.clear();
         self.passes += u64::from(worked);
-        let end = start + decode.map_or(SimDuration::ZERO, |(duration, _)| duration);
-        if !prefill.is_zero() {
-            decode = decode.map(|(duration, _)| (duration, u32::MAX));
+        Formed { end: now + duration, worked, occupancy, emits }
+    }
+
+    /// How long the pass takes, and the KV blocks in use if they alone explain it.
+    fn duration(&mut self, pass: &PassState, emits: bool, reserved: u32) -> (SimDuration, Option<(SimDuration, u32)>) {
+        let blocks = self.pool.active() - reserved;
+        let decodes = emits && self.emits_to_clients();
+        if self.timer.is_fused() {
+            let load = if decodes { self.decode_load(blocks, true) } else { DecodeLoad::default() };
+            let chunks: Vec<PrefillChunk> = self.chunks.iter().map(|(_, chunk)| *chunk).collect();
+            return (self.timer.fused(&chunks, load), None);
         }
-        Formed { end, worked, decode, emits }
+        let prefill = self.timer.prefill(pass.count, pass.sum_isl, pass.sum_prefix);
+        if !decodes {
+            return (prefill, None);
+        }
+        let alone = prefill.is_zero();
+        if alone && self.timer.by_occupancy() {
+            let decode = self.timer.at_occupancy(blocks);
+            return (decode, Some((decode, blocks)));
+        }
+        let load = self.decode_load(blocks, false);
+        (prefill + self.timer.decode(load, alone), None)
+    }
+
+    /// Who emits in this pass; `elders` leaves out those whose prompt ends in it.
+    fn decode_load(&self, blocks: u32, elders: bool) -> DecodeLoad {
+        let mut load = DecodeLoad {
+            count: u64::from(self.batch.members()),
+            len_sum: self.batch.len_sum(self.step),
+            active_tokens: self.timer.tokens(blocks),
+        };
+        for id in &self.finished {
+            let slot = &self.slots[*id as usize];
+            if elders && slot.share.pass == self.pass && slot.share.prompt > 0 {
+                continue;
+            }
+            load.count += 1;
+            load.len_sum += u64::from(slot.len);
+        }
+        load
     }
 
     /// Running requests in admission order; the decode batch in one go where order cannot matter.
@@ -287,10 +318,8 @@ impl Scheduler {
             return;
         }
         let gap = end.as_nanos() - self.log.end(step - 1);
-        match formed.decode {
-            Some((duration, active)) if active != u32::MAX && duration.as_nanos() == gap => {
-                self.gaps.add_step(active, members);
-            }
+        match formed.occupancy {
+            Some((duration, blocks)) if duration.as_nanos() == gap => self.gaps.add_step(blocks, members),
             _ => self.gaps.add(gap, members),
         }
     }

@@ -1,5 +1,6 @@
 //! Giving one request its tokens and blocks for this pass.
 
+use crate::perf::PrefillChunk;
 use crate::scenario::Role;
 use crate::sim::kv::{Hit, Home};
 
@@ -168,6 +169,11 @@ impl Scheduler {
             pass.count += 1;
             pass.sum_isl += u64::from(before + in_prompt);
             pass.sum_prefix += u64::from(before);
+            if self.timer.is_fused() {
+                let (new, prefix) = (u64::from(in_prompt), u64::from(before));
+                let finishes = after >= self.slots[id as usize].len;
+                self.chunks.push((id, PrefillChunk { new, prefix, finishes }));
+            }
         } else {
             self.slots[id as usize].share.prompt = 0;
         }
@@ -190,6 +196,7 @@ impl Scheduler {
             pass.count -= 1;
             pass.sum_isl -= u64::from(share.before + share.prompt);
             pass.sum_prefix -= u64::from(share.before);
+            self.chunks.retain(|(other, _)| *other != id);
         }
     }
 

@@ -2,14 +2,15 @@
 
 use std::collections::VecDeque;
 
-use crate::perf::PassTimer;
+use crate::perf::{PassTimer, PrefillChunk};
 use crate::scenario::{EngineConfig, PreemptionMode, Role, Semantics};
 use crate::sim::kv::{Held, Hit, Home, KvPool, PromptIndex, Segment};
 use crate::time::SimTime;
 
 use super::batch::DecodeBatch;
+use super::gaps::GapCounts;
 use super::speculative::BurstSampler;
-use super::tokens::{GapCounts, PassLog, TokenSpan};
+use super::tokens::{PassLog, TokenSpan};
 use super::transfer::Transfers;
 
 /// Requests that may give way in a row without anybody emitting or ending.
@@ -172,6 +173,8 @@ pub struct Scheduler {
     pub(super) blocked_head: Option<BlockedHead>,
     pub(super) events: Vec<EngineEvent>,
     pub(super) hits: Vec<Hit>,
+    /// Prompt chunks of the pass being formed, kept only where passes are priced as a whole.
+    pub(super) chunks: Vec<(u32, PrefillChunk)>,
     pub(super) finished: Vec<u32>,
     pub(super) ended_early: Vec<u32>,
     pub(super) rejected: Vec<(u32, Ended)>,
@@ -249,6 +252,7 @@ impl Scheduler {
             blocked_head: None,
             events: Vec::new(),
             hits: Vec::new(),
+            chunks: Vec::new(),
             finished: Vec::new(),
             ended_early: Vec::new(),
             rejected: Vec::new(),
@@ -285,6 +289,11 @@ impl Scheduler {
     /// Token gaps so far, with the timer that explains them.
     pub fn gaps(&self) -> (&GapCounts, &PassTimer) {
         (&self.gaps, &self.timer)
+    }
+
+    /// What times its passes.
+    pub fn timer(&self) -> &PassTimer {
+        &self.timer
     }
 
     /// Start of the latest pass.
@@ -509,6 +518,10 @@ impl Scheduler {
             self.transfers.hold_dropped();
         }
         let last = slot.spans.last().map(|s| SimTime::from_nanos(self.log.end(s.last)));
+        if how == Ended::Completed {
+            self.note_extremes(id);
+        }
+        let slot = &self.slots[id as usize];
         self.events.push(EngineEvent::Ended {
             request,
             how,

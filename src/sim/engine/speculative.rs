@@ -6,8 +6,8 @@
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 
-use crate::scenario::{Role, Speculation};
-use crate::time::{SimDuration, SimTime};
+use crate::scenario::Speculation;
+use crate::time::SimTime;
 
 use super::scheduler::Scheduler;
 
@@ -51,8 +51,8 @@ impl BurstSampler {
 
 impl Scheduler {
     /// Reserves the blocks that the longest bursts of all ready requests could need, making others give way if there
-    /// are too few. Returns duration and KV blocks in use, or `None` when no token comes out.
-    pub(super) fn reserve_bursts(&mut self) -> Option<(SimDuration, u32)> {
+    /// are too few. Returns whether any token comes out.
+    pub(super) fn reserve_bursts(&mut self) -> bool {
         let longest = match &self.sampler {
             Some(sampler) if self.emits_to_clients() => sampler.longest(),
             _ => 1,
@@ -70,7 +70,7 @@ impl Scheduler {
                 .sum();
             if self.pool.reserve(&[], 0, needed, &mut Vec::new()) {
                 self.burst_blocks = needed;
-                break;
+                return true;
             }
             if let [alone] = self.running[..]
                 && self.outgrows_pool(alone, longest)
@@ -78,17 +78,16 @@ impl Scheduler {
                 // The reference takes it out and in again for ever.
                 let (tokens, blocks) = (self.slots[alone as usize].len, self.pool.capacity());
                 self.give_up(alone, format!("{tokens} tokens and a burst do not fit into {blocks} KV blocks"));
-                return None;
+                return false;
             }
-            self.preempt()?;
+            if self.preempt().is_none() {
+                return false;
+            }
             self.collect_ready();
             if self.finished.is_empty() {
-                return None;
+                return false;
             }
         }
-        let active = self.pool.active() - self.burst_blocks;
-        let duration = if self.config.role == Role::Prefill { SimDuration::ZERO } else { self.timer.decode(active) };
-        Some((duration, active))
     }
 
     /// Whether the next burst of a request needs more blocks than there are.

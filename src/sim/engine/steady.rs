@@ -1,5 +1,6 @@
 //! Many passes at once while nothing changes, and the way in and out of the decode batch.
 
+use crate::perf::DecodeLoad;
 use crate::scenario::Role;
 use crate::time::SimTime;
 
@@ -96,6 +97,9 @@ impl Scheduler {
         // The first gap also holds whatever lay between the passes; from then on a gap is a pass.
         let mut lag = now.as_nanos() - self.log.end(self.step - 1);
         let mut needs = self.batch.needs_from(self.step);
+        let mut len_sum = self.batch.len_sum(self.step);
+        let by_occupancy = self.timer.by_occupancy();
+        let mut stretch = self.timer.stretch(members);
         while at < until && self.step < finish {
             let blocks = needs.next();
             if blocks > 0 && !self.pool.take_private(blocks) {
@@ -103,12 +107,20 @@ impl Scheduler {
             }
             self.last_start = at;
             let active = self.pool.active();
-            let duration = self.timer.decode(active);
-            if lag == 0 {
-                self.gaps.add_step(active, members);
+            let duration = if by_occupancy {
+                self.timer.at_occupancy(active)
             } else {
+                let active_tokens = self.timer.tokens(active);
+                stretch.decode(DecodeLoad { count: members, len_sum, active_tokens })
+            };
+            len_sum += members;
+            if lag != 0 {
                 self.gaps.add(lag + duration.as_nanos(), members);
                 lag = 0;
+            } else if by_occupancy {
+                self.gaps.add_step(active, members);
+            } else {
+                self.gaps.add_near(duration.as_nanos(), members);
             }
             at += duration;
             self.log.push(at.as_nanos());
@@ -116,6 +128,8 @@ impl Scheduler {
             self.passes += 1;
             self.emitted += members;
         }
+        let remarks = stretch.finish();
+        self.timer.note(remarks);
         self.trim_log();
         at
     }
@@ -147,6 +161,29 @@ impl Scheduler {
             .unwrap_or(self.step);
         self.log.forget_before(needed.min(self.step.saturating_sub(1)));
         self.log_limit = self.log.len() * 2 + LOG_SLACK;
+    }
+
+    /// Notes the shortest and longest gap of a request that is about to leave, where they cannot be told from counts.
+    pub(super) fn note_extremes(&mut self, id: u32) {
+        if self.timer.by_occupancy() || !self.emits_to_clients() {
+            return;
+        }
+        let slot = &self.slots[id as usize];
+        let mut note = |low, high| self.gaps.note_extremes(low, high);
+        if let Some((low, high)) = self.log.extremes(&slot.spans) {
+            note(low, high);
+        }
+        for pair in slot.spans.windows(2) {
+            let gap = self.log.end(pair[1].first) - self.log.end(pair[0].last);
+            note(gap, gap);
+        }
+        if let (Some(before), Some(first)) = (slot.job.last_token, slot.first) {
+            let gap = first.as_nanos() - before.as_nanos();
+            note(gap, gap);
+        }
+        if slot.burst_extra > 0 {
+            note(0, 0);
+        }
     }
 
     /// Takes the gaps of a request that will not complete out of the statistics.

@@ -99,6 +99,8 @@ pub struct Outcome {
     pub passes: u64,
     /// Running requests that gave way to others.
     pub preemptions: u64,
+    /// Passes outside the measured region of their timing table.
+    pub extrapolated_passes: u64,
 }
 
 /// One change of a replica target that did something.

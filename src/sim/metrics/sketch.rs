@@ -83,6 +83,24 @@ impl Distribution {
         self.buckets[index] += count;
     }
 
+    /// Adds `count` samples of one bucket, given their mean, the sum of their squared differences from it, and the
+    /// [`key_of`] of any of them. Extremes are the caller's ([`Self::widen`]).
+    pub fn add_group(&mut self, mean: f64, spread: f64, key: i32, count: u64) {
+        if count == 0 {
+            return;
+        }
+        let (min, max) = (self.min, self.max);
+        self.add_keyed(mean, key, count);
+        self.spread += spread;
+        (self.min, self.max) = (min, max);
+    }
+
+    /// Makes the extremes reach `min` and `max`, samples that were added already.
+    pub fn widen(&mut self, min: f64, max: f64) {
+        self.min = self.min.min(min);
+        self.max = self.max.max(max);
+    }
+
     fn count_in(&mut self, value: f64, count: u64) {
         if count == 0 {
             return;

@@ -1,0 +1,391 @@
+//! Model milliseconds to pass durations in whole nanoseconds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{
+    Composition, Correction, DecodeRow, FusedPass, PrefillChunk, PromptAttention, Timing, TimingModel, polynomial,
+};
+use crate::time::SimDuration;
+
+/// Pools up to this many blocks get their decode durations computed beforehand.
+const TABLE_LIMIT: u32 = 1 << 17;
+
+/// The engine settings that shape pass durations.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct TimerSetup {
+    /// Divides pass durations; 0 leaves them unscaled.
+    pub speedup_ratio: f64,
+    /// Divides decode durations further; 0 leaves them unscaled.
+    pub decode_speedup_ratio: f64,
+    /// Tokens per KV block.
+    pub block_size: u32,
+    /// KV blocks of a scheduler.
+    pub num_gpu_blocks: u32,
+    /// Draft tokens of speculative decoding; 0 without it.
+    pub drafts: u32,
+}
+
+/// Requests that emit in a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DecodeLoad {
+    /// Their number.
+    pub count: u64,
+    /// Sum of their lengths (prompt plus generated tokens) before the new token.
+    pub len_sum: u64,
+    /// KV tokens that live requests hold.
+    pub active_tokens: u64,
+}
+
+/// Pass durations of one engine, each rounded exactly as the reference does: to nanoseconds, divided by the speed-up, and
+/// to nanoseconds again.
+#[derive(Debug, Clone)]
+pub struct PassTimer {
+    model: TimingModel,
+    correction: Correction,
+    floor_ms: f64,
+    fused: Option<PromptAttention>,
+    speedup: f64,
+    decode_speedup: f64,
+    block_size: u64,
+    total_tokens: u64,
+    /// Query tokens of a decoding request.
+    verified: u64,
+    /// Cost of the draft layers as a share of a decode step.
+    draft_share: f64,
+    /// Decode duration by active blocks; the polynomial depends on nothing else.
+    by_blocks: Arc<[u64]>,
+    remarks: Remarks,
+}
+
+/// What pass times ran into.
+#[derive(Debug, Clone, Default)]
+pub struct Remarks {
+    /// Passes that asked outside the measured region of a table.
+    extrapolated: u64,
+    /// The first pass that has no time.
+    fault: Option<String>,
+}
+
+impl Remarks {
+    fn check(&mut self, ms: f64, what: impl FnOnce() -> String) {
+        if !ms.is_finite() && self.fault.is_none() {
+            self.fault = Some(format!("the timing model gives no finite time for a {}", what()));
+        }
+    }
+}
+
+/// Passes of a steady decode batch; see [`PassTimer::stretch`].
+#[derive(Debug)]
+pub struct DecodeStretch<'a> {
+    timer: &'a PassTimer,
+    row: Option<DecodeRow<'a>>,
+    remarks: Remarks,
+}
+
+impl DecodeStretch<'_> {
+    /// Duration of the next pass; equal to [`PassTimer::decode`] of the same load, alone. Contexts must not shrink.
+    #[inline]
+    pub fn decode(&mut self, load: DecodeLoad) -> SimDuration {
+        let timer = self.timer;
+        let context = load.len_sum / load.count.max(1);
+        let ms = match &mut self.row {
+            Some(row) => {
+                let (ms, covered) = row.next(context);
+                self.remarks.extrapolated += u64::from(!covered);
+                timer.finished_decode_ms(timer.with_drafts(ms))
+            }
+            None => timer.finished_decode_ms(timer.raw_decode_ms(load.count, load.active_tokens, context, true)),
+        };
+        let ms = ms + timer.correction.per_pass_overhead_ms;
+        self.remarks.check(ms, || format!("decode of {} requests at context {context}", load.count));
+        scaled(ms, timer.decode_speedup)
+    }
+
+    /// What the passes ran into.
+    pub fn finish(self) -> Remarks {
+        self.remarks
+    }
+}
+
+/// `ms` milliseconds as nanoseconds, divided by `ratio` unless that is 0: each step rounded to nearest, ties to even.
+#[inline]
+fn scaled(ms: f64, ratio: f64) -> SimDuration {
+    let seconds = ms / 1000.0;
+    let nanos = seconds * 1e9;
+    let nearest = nanos.round_ties_even();
+    // Away from a tie the product rounds as the exact value does.
+    if ratio == 1.0 && (nanos - nearest).abs() < 0.499 && (0.0..1e12).contains(&nanos) {
+        return SimDuration::from_nanos(nearest as u64);
+    }
+    scaled_exactly(ms, ratio)
+}
+
+fn scaled_exactly(ms: f64, ratio: f64) -> SimDuration {
+    let unscaled = Duration::try_from_secs_f64(ms / 1000.0).unwrap_or(Duration::MAX);
+    let scaled = if ratio > 0.0 && ratio != 1.0 && !unscaled.is_zero() {
+        Duration::try_from_secs_f64(unscaled.as_secs_f64() / ratio).unwrap_or(Duration::MAX)
+    } else {
+        unscaled
+    };
+    SimDuration::from_nanos(u64::try_from(scaled.as_nanos()).unwrap_or(u64::MAX))
+}
+
+impl PassTimer {
+    /// The timer of an engine.
+    pub fn new(timing: &Timing, setup: TimerSetup) -> Self {
+        let layers = timing.model.layers().filter(|layers| *layers > 0);
+        let drafts = if layers.is_some() { setup.drafts } else { 0 };
+        let mut timer = Self {
+            model: timing.model.clone(),
+            correction: timing.correction,
+            floor_ms: timing.decode_floor_ms,
+            fused: match timing.composition {
+                Composition::Fused(attention) if timing.model.can_fuse() => Some(attention),
+                _ => None,
+            },
+            speedup: setup.speedup_ratio,
+            decode_speedup: setup.speedup_ratio * setup.decode_speedup_ratio,
+            block_size: u64::from(setup.block_size),
+            total_tokens: u64::from(setup.num_gpu_blocks) * u64::from(setup.block_size),
+            verified: u64::from(drafts) + 1,
+            draft_share: layers.map_or(0.0, |layers| f64::from(drafts) / layers as f64),
+            by_blocks: Arc::new([]),
+            remarks: Remarks::default(),
+        };
+        if timer.by_occupancy() && setup.num_gpu_blocks <= TABLE_LIMIT {
+            timer.by_blocks = (0..=setup.num_gpu_blocks).map(|n| timer.compute_by_occupancy(n).as_nanos()).collect();
+        }
+        timer
+    }
+
+    /// Whether the decode time of a pass without prefill depends on the KV blocks in use alone.
+    pub fn by_occupancy(&self) -> bool {
+        matches!(self.model, TimingModel::Polynomial)
+    }
+
+    /// Whether a pass is priced as a whole ([`Self::fused`]).
+    pub fn is_fused(&self) -> bool {
+        self.fused.is_some()
+    }
+
+    /// Passes so far that asked outside the measured region of a table.
+    pub fn extrapolated(&self) -> u64 {
+        self.remarks.extrapolated
+    }
+
+    /// The first pass for which the model had no finite time, if there was one.
+    pub fn fault(&self) -> Option<&str> {
+        self.remarks.fault.as_deref()
+    }
+
+    /// Tokens in `blocks` KV blocks.
+    pub fn tokens(&self, blocks: u32) -> u64 {
+        u64::from(blocks) * self.block_size
+    }
+
+    /// Prefill part of a pass over `count` prompts with `sum_isl` tokens up to the end of their chunks, of which
+    /// `sum_prefix` were there before. Means are truncated.
+    pub fn prefill(&mut self, count: u64, sum_isl: u64, sum_prefix: u64) -> SimDuration {
+        if count == 0 {
+            return SimDuration::ZERO;
+        }
+        let prefix = sum_prefix / count;
+        let new = (sum_isl / count).saturating_sub(prefix);
+        if new == 0 {
+            return SimDuration::ZERO;
+        }
+        if let TimingModel::Table(table) = &self.model
+            && !table.covers_prefill(count, new, prefix)
+        {
+            self.remarks.extrapolated += 1;
+        }
+        let ms = self.raw_prefill_ms(count, new, prefix) * self.correction.prefill_scale;
+        let ms = ms.max(0.0) + self.correction.per_pass_overhead_ms;
+        self.remarks.check(ms, || format!("prefill of {count} prompts, {new} new tokens after {prefix}"));
+        scaled(ms, self.speedup)
+    }
+
+    /// Decode part of a pass. `alone`: there is no prefill part that carries the overhead of the pass.
+    pub fn decode(&mut self, load: DecodeLoad, alone: bool) -> SimDuration {
+        if load.count == 0 {
+            return SimDuration::ZERO;
+        }
+        let context = load.len_sum / load.count;
+        let ms = self.decode_ms(load.count, load.active_tokens, context);
+        let ms = if alone { ms + self.correction.per_pass_overhead_ms } else { ms };
+        self.remarks.check(ms, || format!("decode of {} requests at context {context}", load.count));
+        scaled(ms, self.decode_speedup)
+    }
+
+    /// Durations of passes in which the same `count` requests decode and nothing else happens; cheaper than asking
+    /// [`Self::decode`] for each. What they ran into is told by [`DecodeStretch::finish`] and goes to [`Self::note`].
+    pub fn stretch(&self, count: u64) -> DecodeStretch<'_> {
+        let rows = count.saturating_mul(self.verified);
+        let row = match &self.model {
+            TimingModel::Table(table) => Some(table.decode_row(rows)),
+            _ => None,
+        };
+        DecodeStretch { timer: self, row, remarks: Remarks::default() }
+    }
+
+    /// Takes over what a stretch ran into.
+    pub fn note(&mut self, remarks: Remarks) {
+        self.remarks.extrapolated += remarks.extrapolated;
+        if self.remarks.fault.is_none() {
+            self.remarks.fault = remarks.fault;
+        }
+    }
+
+    /// A pass without prefill in which anybody emits while `blocks` KV blocks are in use; only where that says it all
+    /// ([`Self::by_occupancy`]).
+    pub fn at_occupancy(&self, blocks: u32) -> SimDuration {
+        match self.by_blocks.get(blocks as usize) {
+            Some(ns) => SimDuration::from_nanos(*ns),
+            None => self.compute_by_occupancy(blocks),
+        }
+    }
+
+    /// A whole pass over `prefills` and `load`, the latter without those whose prompt ends in this pass.
+    pub fn fused(&mut self, prefills: &[PrefillChunk], load: DecodeLoad) -> SimDuration {
+        let Some(attention) = self.fused else { return SimDuration::ZERO };
+        let context = load.len_sum.checked_div(load.count).unwrap_or(0);
+        let decode_ms = if load.count > 0 { self.decode_ms(load.count, load.active_tokens, context) } else { 0.0 };
+        let mut ms = decode_ms;
+        if prefills.iter().any(|chunk| chunk.new > 0) {
+            let pass =
+                FusedPass { prefills, decodes: load.count, context, tokens_per_decode: self.verified, attention };
+            let (count, (new, prefix)) = (prefills.len() as u64, pass.mean_chunk());
+            let whole = match &self.model {
+                TimingModel::Table(table) => {
+                    if !table.covers_prefill(count, new, prefix) {
+                        self.remarks.extrapolated += 1;
+                    }
+                    table.fused_ms(&pass)
+                }
+                TimingModel::Roofline(roofline) => roofline.fused_ms(&pass),
+                TimingModel::Polynomial | TimingModel::Profile(_) => 0.0,
+            };
+            // What the prompts add to the decodes is theirs to scale.
+            let verify = self.raw_decode_ms(load.count, load.active_tokens, context, false);
+            ms += ((whole - verify) * self.correction.prefill_scale).max(0.0);
+        }
+        if ms > 0.0 {
+            ms += self.correction.per_pass_overhead_ms;
+        }
+        self.remarks.check(ms, || format!("pass of {} prompts and {} decodes", prefills.len(), load.count));
+        scaled(ms, self.speedup)
+    }
+
+    /// Milliseconds to prefill one prompt of `new` tokens after `prefix` resident ones, unscaled by speed-ups.
+    pub fn prompt_ms(&self, new: u64, prefix: u64) -> f64 {
+        if new == 0 {
+            return 0.0;
+        }
+        (self.raw_prefill_ms(1, new, prefix) * self.correction.prefill_scale).max(0.0)
+    }
+
+    fn raw_prefill_ms(&self, count: u64, new: u64, prefix: u64) -> f64 {
+        match &self.model {
+            TimingModel::Polynomial => polynomial::prefill_ms(count.saturating_mul(new)),
+            TimingModel::Profile(profile) => profile.prefill_ms(count.saturating_mul(new)),
+            TimingModel::Table(table) => table.prefill_ms(count, new, prefix),
+            TimingModel::Roofline(roofline) => roofline.prefill_ms(count, new, prefix),
+        }
+    }
+
+    /// `drafting`: with the draft layers of speculative decoding.
+    fn raw_decode_ms(&self, count: u64, active_tokens: u64, context: u64, drafting: bool) -> f64 {
+        let rows = count.saturating_mul(self.verified);
+        let ms = match &self.model {
+            TimingModel::Polynomial => polynomial::decode_ms(active_tokens, self.total_tokens),
+            TimingModel::Profile(profile) => profile.decode_ms(active_tokens, context),
+            _ if count == 0 => 0.0,
+            TimingModel::Table(table) => table.decode_ms(rows, context),
+            TimingModel::Roofline(roofline) => roofline.decode_ms(rows, context),
+        };
+        if drafting { self.with_drafts(ms) } else { ms }
+    }
+
+    /// `ms` of a decode step and the draft layers behind it.
+    fn with_drafts(&self, ms: f64) -> f64 {
+        if self.draft_share > 0.0 { ms * (1.0 + self.draft_share) } else { ms }
+    }
+
+    /// A decode step corrected, and not below the floor.
+    fn finished_decode_ms(&self, ms: f64) -> f64 {
+        (ms * self.correction.decode_scale).max(self.floor_ms)
+    }
+
+    fn decode_ms(&mut self, count: u64, active_tokens: u64, context: u64) -> f64 {
+        if let TimingModel::Table(table) = &self.model
+            && !table.covers_decode(count.saturating_mul(self.verified), context)
+        {
+            self.remarks.extrapolated += 1;
+        }
+        self.finished_decode_ms(self.raw_decode_ms(count, active_tokens, context, true))
+    }
+
+    fn compute_by_occupancy(&self, blocks: u32) -> SimDuration {
+        let ms = self.finished_decode_ms(self.raw_decode_ms(1, self.tokens(blocks), 0, true));
+        scaled(ms + self.correction.per_pass_overhead_ms, self.decode_speedup)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_whole_nanoseconds_and_zero_speedup_means_unscaled() {
+        assert_eq!(scaled(32.105_859, 0.0).as_nanos(), 32_105_859);
+        assert_eq!(scaled(32.105_859, 1.0).as_nanos(), 32_105_859);
+        assert_eq!(scaled(32.105_859, 3.0).as_nanos(), 10_701_953);
+        assert_eq!(scaled(0.0, 2.0), SimDuration::ZERO);
+    }
+
+    #[test]
+    fn rounding_quickly_is_rounding_exactly() {
+        for i in 0..100_000u32 {
+            let ms = f64::from(i).powi(2) * 1.234_567_891e-4 + f64::from(i) * 0.5e-6;
+            assert_eq!(scaled(ms, 1.0), scaled_exactly(ms, 1.0), "{ms}");
+        }
+    }
+
+    fn timer(correction: Correction) -> PassTimer {
+        let timing = Timing { correction, ..Timing::default() };
+        let setup = TimerSetup {
+            speedup_ratio: 1.0,
+            decode_speedup_ratio: 1.0,
+            block_size: 64,
+            num_gpu_blocks: 256,
+            drafts: 0,
+        };
+        PassTimer::new(&timing, setup)
+    }
+
+    #[test]
+    fn the_overhead_of_a_pass_is_charged_once() {
+        let mut plain = timer(Correction::default());
+        let mut slow = timer(Correction { per_pass_overhead_ms: 2.0, ..Correction::default() });
+        let load = DecodeLoad { count: 4, len_sum: 400, active_tokens: 512 };
+        let pass = |timer: &mut PassTimer| {
+            let prefill = timer.prefill(1, 1_000, 0);
+            (prefill + timer.decode(load, prefill.is_zero())).as_nanos()
+        };
+        assert_eq!(pass(&mut slow) - pass(&mut plain), 2_000_000);
+        assert_eq!((slow.decode(load, true)).as_nanos() - plain.decode(load, true).as_nanos(), 2_000_000);
+        assert_eq!(slow.decode(load, true), slow.at_occupancy(8));
+        assert_eq!(slow.prefill(1, 64, 64), SimDuration::ZERO);
+    }
+
+    #[test]
+    fn corrections_scale_their_own_half() {
+        let mut plain = timer(Correction::default());
+        let mut scaled = timer(Correction { prefill_scale: 2.0, decode_scale: 3.0, per_pass_overhead_ms: 0.0 });
+        let load = DecodeLoad { count: 1, len_sum: 100, active_tokens: 0 };
+        let near = |got: SimDuration, expected: f64| assert!((got.as_nanos() as f64 - expected).abs() <= 3.0);
+        near(scaled.prefill(1, 500, 0), 2.0 * plain.prefill(1, 500, 0).as_nanos() as f64);
+        near(scaled.decode(load, true), 3.0 * plain.decode(load, true).as_nanos() as f64);
+    }
+}
