@@ -445,6 +445,7 @@ fn rows_are_sorted_named_and_only_of_requests_that_ended() {
         content: Content::Unique,
         notes: Vec::new(),
         planned_outputs: false,
+        timed: true,
     };
     let turn =
         |request, arrival| RequestRecord { session_turn: Some((0, request)), ..completed(request, arrival, &[9.0]) };

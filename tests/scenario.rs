@@ -5,7 +5,8 @@
 use std::path::Path;
 
 use dynosim::scenario::{
-    Preset, Role, Run, Scenario, ScenarioError, Semantics, SyntheticArrivals, Topology, TraceFormat, TrafficSource,
+    Preset, Role, Run, Scenario, ScenarioError, Semantics, SyntheticArrivals, Topology, TraceReading, TraceSource,
+    TrafficSource,
 };
 use dynosim::time::{SimDuration, SimTime};
 use proptest::prelude::*;
@@ -50,8 +51,8 @@ fn a_trace_alone_takes_every_default_of_the_reference() {
     assert!(engine.enable_prefix_caching && engine.enable_chunked_prefill && engine.speculation.is_none());
     assert_eq!(run.semantics, Semantics::dynamo());
     assert_eq!(run.traffic.arrival_speedup, 1.0);
-    let expected = TrafficSource::Trace { path: "t.jsonl".into(), format: TraceFormat::Mooncake, block_size: 512 };
-    assert_eq!(run.traffic.source, expected);
+    let paths = vec!["t.jsonl".into()];
+    assert_eq!(run.traffic.source, TrafficSource::Trace(TraceSource { paths, reading: TraceReading::default() }));
     assert!(run.warnings.is_empty());
 }
 
@@ -87,7 +88,6 @@ fn features_that_have_not_landed_are_refused_by_name() {
         (json!({ "trace": "t", "router-mode": "kv_router" }), "router-mode"),
         (json!({ "trace": "t", "router-config": {} }), "router-config"),
         (json!({ "trace": "t", "replay-mode": "online" }), "replay-mode"),
-        (json!({ "trace": "t", "trace-format": "dynamo" }), "trace-format"),
         (json!({ "trace": "t", "aic-backend": "vllm" }), "aic-backend"),
         (json!({ "trace": "t", "interventions": [] }), "interventions"),
         (json!({ "trace": "t", "outputs": {} }), "outputs"),
@@ -195,8 +195,9 @@ fn exactly_one_source_of_requests_and_one_arrival_rule() {
     assert!(message(json!({ "input-tokens": 1, "request-rate": 1.0 })).contains("`output-tokens`: is missing"));
     assert!(message(synthetic(json!({ "replay-concurrency": null }))).contains("nothing says when"));
     assert!(message(synthetic(json!({ "request-rate": 2.0 }))).contains("another arrival rule"));
-    assert!(message(json!({ "trace": "t", "request-rate": 2.0 })).contains("for synthetic traffic"));
-    assert!(message(json!({ "trace": ["a", "b"] })).contains("names 2 files"));
+    let with_rate = json!({ "trace": "t", "trace-format": "mooncake", "request-rate": 2.0 });
+    assert!(message(with_rate).contains("mooncake traces bring their own arrivals"));
+    assert!(message(json!({ "trace": ["a", "b"], "trace-format": "mooncake" })).contains("names 2 files"));
     let run = resolve(synthetic(json!({ "replay-concurrency": null, "request-rate": 2.0 }))).unwrap();
     let TrafficSource::Synthetic(load) = run.traffic.source else { panic!("not synthetic") };
     assert_eq!(load.arrivals, Some(SyntheticArrivals::Poisson { rate_per_s: 2.0 }));
@@ -316,7 +317,8 @@ fn paths_of_a_file_start_at_its_folder_and_documents_may_live_in_files() {
         .unwrap();
     let run = Scenario::load(&file).unwrap().resolve(Path::new("")).unwrap();
     assert_eq!(aggregated(&run).block_size, 16);
-    assert!(matches!(run.traffic.source, TrafficSource::Trace { path, .. } if path == folder.path().join("t.jsonl")));
+    let TrafficSource::Trace(trace) = &run.traffic.source else { panic!("not a trace") };
+    assert_eq!(trace.paths, [folder.path().join("t.jsonl")]);
 
     std::fs::write(folder.path().join("args.json"), r#"{"block_size": 1}"#).unwrap();
     let error = Scenario::load(&file).unwrap().resolve(Path::new("")).unwrap_err().to_string();

@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 use dynosim::perf::Timing;
 use dynosim::scenario::{
     AgentPreset, EngineConfig, PreemptionMode, Preset, Role, Run, SchedulerKind, Semantics, Sla, SyntheticArrivals,
-    SyntheticLoad, TimingOptions, Topology, TraceFormat, Traffic, TrafficSource, TransferTiming,
+    SyntheticLoad, TimingOptions, Topology, TraceFormat, TraceReading, TraceSource, Traffic, TrafficSource,
+    TransferTiming,
 };
 use dynosim::time::{SimDuration, SimTime};
 use dynosim::workload::content::{Content, NO_NODE, PromptTrie, TokenStreams};
 use dynosim::workload::{MAX_TOKENS, Release, Session, Workload, WorkloadError, load};
 use proptest::prelude::*;
+use serde_json::Map;
 
 #[path = "workload/agents.rs"]
 mod agents;
@@ -51,7 +53,7 @@ fn engine(block_size: u32) -> EngineConfig {
         preemption_mode: PreemptionMode::Lifo,
         tp_size: 1,
         timing: Timing::default(),
-        timing_args: serde_json::Map::new(),
+        timing_args: Map::new(),
     }
 }
 
@@ -70,13 +72,21 @@ fn run(source: TrafficSource) -> Run {
 }
 
 fn trace_run(path: impl Into<PathBuf>, block_size: u32) -> Run {
-    run(TrafficSource::Trace { path: path.into(), format: TraceFormat::Mooncake, block_size })
+    let format = Some(TraceFormat::Mooncake);
+    let reading = TraceReading { format, block_size: Some(block_size), ..TraceReading::default() };
+    run(TrafficSource::Trace(TraceSource { paths: vec![path.into()], reading }))
+}
+
+/// How the trace of a run is read.
+fn reading(run: &mut Run) -> &mut TraceReading {
+    match &mut run.traffic.source {
+        TrafficSource::Trace(trace) => &mut trace.reading,
+        other => panic!("no trace but {other:?}"),
+    }
 }
 
 fn set_format(run: &mut Run, new: TraceFormat) {
-    if let TrafficSource::Trace { format, .. } = &mut run.traffic.source {
-        *format = new;
-    }
+    reading(run).format = Some(new);
 }
 
 /// Loads `bytes` as a trace with 512 tokens per hash id, after `change` to the run.
@@ -109,7 +119,7 @@ fn streams(workload: &Workload) -> &TokenStreams {
 fn sessions(workload: &Workload) -> &[Session] {
     match &workload.release {
         Release::Sessions { sessions, .. } => sessions,
-        Release::Flat => panic!("a flat list"),
+        other => panic!("no sessions but {other:?}"),
     }
 }
 
@@ -147,6 +157,10 @@ fn check_shape(workload: &Workload) {
                 next += session.turns;
             }
             assert_eq!(next as usize, n);
+        }
+        Release::Graph(graph) => {
+            assert_eq!((graph.waits_for.len(), graph.turns.len(), graph.waits_for.cycle()), (n, n, None));
+            assert!(graph.turns.iter().all(|(session, _)| (*session as usize) < graph.sessions.len()));
         }
     }
     match &workload.content {

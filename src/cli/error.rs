@@ -41,6 +41,7 @@ impl CliError {
     /// 2 when the user can cure it by different input, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Workload(WorkloadError::Write(_)) => FAILED,
             Self::Scenario(_) | Self::Workload(_) | Self::Perf(_) | Self::Timeseries(_) => USAGE,
             Self::Simulation(SimError::TooManyRanks { .. }) => USAGE,
             Self::Simulation(_) | Self::Write(_) | Self::Stdout(_) => FAILED,

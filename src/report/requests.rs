@@ -28,6 +28,7 @@ impl SessionNames {
             Release::Sessions { sessions, named: true, .. } => {
                 Self(sessions.iter().map(|session| session.name.clone()).collect())
             }
+            Release::Graph(graph) => Self(graph.sessions.clone()),
             Release::Sessions { .. } | Release::Flat => Self::default(),
         }
     }

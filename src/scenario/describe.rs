@@ -8,8 +8,9 @@ use super::error::ScenarioError;
 use super::load::VERSION;
 use super::run::{
     EngineConfig, OnMissing, PreemptionMode, Preset, Run, ScalingScript, SchedulerKind, Semantics, SglangPolicy,
-    SglangSettings, SyntheticArrivals, Topology, TraceFormat, TrafficSource, TransferTiming,
+    SglangSettings, SyntheticArrivals, Topology, TrafficSource, TransferTiming,
 };
+use super::trace::TraceSource;
 use super::values::Document;
 
 impl Scenario {
@@ -62,29 +63,12 @@ impl Scenario {
 
     fn describe_source(&mut self, source: &TrafficSource) -> Result<(), ScenarioError> {
         match source {
-            TrafficSource::Trace { path, format, block_size } => {
-                let Some(text) = path.to_str() else {
-                    let cause = format!("{} is not valid Unicode", path.display());
-                    return Err(ScenarioError::new("trace", cause, "rename the file"));
-                };
-                self.trace = vec![text.to_owned()];
-                self.trace_block_size = Some(*block_size);
-                let name = match format {
-                    TraceFormat::Mooncake => "mooncake",
-                    TraceFormat::MooncakeDelta => "mooncake-delta",
-                };
-                self.trace_format = Some(name.to_owned());
-            }
+            TrafficSource::Trace(trace) => self.describe_trace(trace)?,
             TrafficSource::Synthetic(load) => {
                 self.input_tokens = Some(load.input_tokens);
                 self.output_tokens = Some(load.output_tokens);
                 self.request_count = Some(load.request_count);
-                match load.arrivals {
-                    Some(SyntheticArrivals::Poisson { rate_per_s }) => self.request_rate = Some(rate_per_s),
-                    Some(SyntheticArrivals::Interval { gap_ms }) => self.arrival_interval_ms = Some(gap_ms),
-                    None => {}
-                }
-                self.arrival_seed = Some(load.arrival_seed);
+                self.describe_arrivals(load.arrivals, load.arrival_seed);
                 self.turns_per_session = Some(load.turns_per_session);
                 self.shared_prefix_ratio = Some(load.shared_prefix_ratio);
                 self.num_prefix_groups = Some(load.num_prefix_groups);
@@ -95,6 +79,42 @@ impl Scenario {
                 map.extend(as_map(json!(preset)));
                 self.workload = Some(map.into());
             }
+            TrafficSource::Preset(Preset::Generate(spec)) => {
+                let mut map = Map::from_iter([("preset".to_owned(), json!("generate"))]);
+                map.extend(spec.to_map());
+                self.workload = Some(map.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn describe_arrivals(&mut self, arrivals: Option<SyntheticArrivals>, seed: u64) {
+        match arrivals {
+            Some(SyntheticArrivals::Poisson { rate_per_s }) => self.request_rate = Some(rate_per_s),
+            Some(SyntheticArrivals::Interval { gap_ms }) => self.arrival_interval_ms = Some(gap_ms),
+            None => {}
+        }
+        self.arrival_seed = Some(seed);
+    }
+
+    fn describe_trace(&mut self, trace: &TraceSource) -> Result<(), ScenarioError> {
+        for path in &trace.paths {
+            let Some(text) = path.to_str() else {
+                let cause = format!("{} is not valid Unicode", path.display());
+                return Err(ScenarioError::new("trace", cause, "rename the file"));
+            };
+            self.trace.push(text.to_owned());
+        }
+        let reading = &trace.reading;
+        self.trace_format = reading.format.map(|format| format.name().to_owned());
+        self.trace_block_size = reading.block_size;
+        self.trace_shared_prefix_ratio = Some(reading.shared_prefix_ratio);
+        self.trace_num_prefix_groups = Some(reading.num_prefix_groups);
+        self.csv_columns = (!reading.csv_columns.is_empty()).then(|| reading.csv_columns.to_string());
+        self.csv_time_unit = Some(reading.csv_time_unit.name().to_owned());
+        self.trace_window = reading.window.map(|window| window.to_string());
+        if reading.arrivals.is_some() {
+            self.describe_arrivals(reading.arrivals, reading.arrival_seed);
         }
         Ok(())
     }

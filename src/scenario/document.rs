@@ -29,23 +29,34 @@ pub struct Scenario {
     #[arg(skip)]
     pub version: Option<u32>,
 
-    /// Trace file to replay
+    /// Trace to replay: a file; several files, a folder or a pattern where the format has several files
     #[arg(value_name = "TRACE")]
     #[serde(deserialize_with = "one_or_many")]
     #[schemars(schema_with = "schema::trace")]
     pub trace: Vec<String>,
-    /// How to read the trace: mooncake or mooncake-delta [default: mooncake]
+    /// Format of the trace: mooncake, mooncake-delta, agentic_mooncake, applied_compute_agentic, dynamo, azure, burstgpt,
+    /// csv, servegen or kv_cache_tester [default: found out from the content]
     #[arg(long, value_name = "FORMAT", help_heading = TRACE)]
     pub trace_format: Option<String>,
-    /// Tokens per hash id of the trace [default: 512]
+    /// Tokens per hash id of the trace [default: what the file says, else 512]
     #[arg(long, value_name = "TOKENS", help_heading = TRACE)]
     pub trace_block_size: Option<u32>,
-    /// Share of a prompt that a prefix group has in common; only for formats that are not supported yet
+    /// Share of the first prompt that a prefix group has in common, 0 to 1; applied_compute_agentic only [default: 0]
     #[arg(long, value_name = "RATIO", help_heading = TRACE, value_parser = finite, allow_negative_numbers = true)]
     pub trace_shared_prefix_ratio: Option<f64>,
-    /// Number of prefix groups; only for formats that are not supported yet
+    /// Number of prefix groups; applied_compute_agentic only [default: 0]
     #[arg(long, value_name = "N", help_heading = TRACE)]
     pub trace_num_prefix_groups: Option<u32>,
+    /// Columns of a CSV trace, by name or number from 1: arrival=..,input=..,output=..,session=..,delay=.. [default: usual
+    /// names]
+    #[arg(long, value_name = "COLUMNS", help_heading = TRACE)]
+    pub csv_columns: Option<String>,
+    /// Unit of plain numbers in the time columns of a CSV trace: s, ms, us or ns [default: s]
+    #[arg(long, value_name = "UNIT", help_heading = TRACE)]
+    pub csv_time_unit: Option<String>,
+    /// Only what begins in this part of the trace, seconds since its first arrival: START..END, either side may be left out
+    #[arg(long, value_name = "START..END", help_heading = TRACE)]
+    pub trace_window: Option<String>,
 
     /// Prompt tokens of every request
     #[arg(long, value_name = "TOKENS", help_heading = SYNTHETIC)]
@@ -56,10 +67,10 @@ pub struct Scenario {
     /// Requests, or sessions when turns-per-session exceeds 1
     #[arg(long, value_name = "N", help_heading = SYNTHETIC)]
     pub request_count: Option<u32>,
-    /// Requests per second, with exponential gaps
+    /// Requests per second, with exponential gaps; also for traces without arrival times, and the rate of ServeGen clients
     #[arg(long, value_name = "RPS", help_heading = SYNTHETIC, value_parser = finite, allow_negative_numbers = true)]
     pub request_rate: Option<f64>,
-    /// Milliseconds between arrivals
+    /// Milliseconds between arrivals; also for traces without arrival times
     #[arg(long, value_name = "MS", help_heading = SYNTHETIC, value_parser = finite, allow_negative_numbers = true)]
     pub arrival_interval_ms: Option<f64>,
     /// Seed of the arrival process [default: 42]

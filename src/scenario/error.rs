@@ -80,7 +80,7 @@ impl ScenarioError {
 }
 
 /// The known name that `given` was probably meant to be.
-pub(super) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Hyphens and underscores are the usual mix-up between flags and engine arguments.
     let plain = |name: &str| name.to_lowercase().replace('_', "-");
     let given = plain(given);

@@ -72,6 +72,9 @@ impl Scenario {
         {
             text.iter_mut().for_each(&mut path);
         }
+        if let Some(workload) = &mut self.workload {
+            workload.rebase_files(base);
+        }
         for args in [&mut self.extra_engine_args, &mut self.prefill_engine_args, &mut self.decode_engine_args] {
             args.iter_mut().for_each(|args| args.rebase_timing(base));
         }

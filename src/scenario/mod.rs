@@ -11,6 +11,7 @@
 //! | `load` | reading, relative paths, flags over a file |
 //! | `resolve` | document to run: the rules between keys |
 //! | `traffic` | the part of `resolve` that concerns requests and their timing |
+//! | `trace` | what a user says about a trace: files, format, how to read them |
 //! | `fields` | the engine arguments: names, types, ranges |
 //! | `args` | reading them |
 //! | `engine` | engine arguments to [`EngineConfig`] |
@@ -33,12 +34,15 @@ mod resolve;
 pub mod run;
 mod schema;
 mod timing;
+mod trace;
 mod traffic;
 mod values;
 
 pub use document::Scenario;
+pub(crate) use error::nearest;
 pub use error::{Place, ScenarioError};
 pub use load::VERSION;
 pub use outputs::Outputs;
 pub use run::*;
+pub use trace::{CsvColumns, Objection, TimeUnit, TraceFormat, TraceReading, TraceSource, TraceWindow};
 pub use values::Document;

@@ -10,8 +10,7 @@ use super::document::Scenario;
 use super::engine::{build, engine_type};
 use super::error::{Place, ScenarioError};
 use super::run::{
-    EngineConfig, Role, Run, ScalingScript, ScalingStep, SchedulerKind, Semantics, Sla, Topology, TraceFormat,
-    TrafficSource,
+    EngineConfig, Role, Run, ScalingScript, ScalingStep, SchedulerKind, Semantics, Sla, Topology, TrafficSource,
 };
 use super::timing::TimingContext;
 use super::values::{Document, ScalingDocument, SemanticsDocument, typed};
@@ -27,11 +26,11 @@ impl Scenario {
         let (timing, context) = self.timing_options(base)?;
         let topology = self.topology(base, &context, &mut warnings)?;
         let traffic = self.traffic(base, &mut warnings)?;
-        if let (TrafficSource::Trace { format: TraceFormat::MooncakeDelta, .. }, Topology::Disaggregated { .. }) =
-            (&traffic.source, &topology)
+        if let TrafficSource::Trace(trace) = &traffic.source
+            && let Some(format) = trace.reading.format
+            && let Some(objection) = format.objection(trace, traffic.concurrency, &topology)
         {
-            let cause = "is mooncake-delta, which needs workers that both prefill and decode";
-            return Err(ScenarioError::new("trace-format", cause, "use `extra-engine-args` and `num-workers`"));
+            return Err(ScenarioError::new(objection.key, objection.cause, objection.cure));
         }
         let max_sim_time = self.max_sim_time()?;
         self.outputs(base)?;

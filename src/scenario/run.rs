@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 
 use crate::perf::{TimerSetup, Timing};
 use crate::time::{SimDuration, SimTime};
+use crate::workload::generate::Spec;
+
+use super::trace::TraceSource;
 
 /// Everything that determines a result.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,27 +50,11 @@ pub struct Traffic {
 #[derive(Debug, Clone, PartialEq)]
 pub enum TrafficSource {
     /// A recorded trace.
-    Trace {
-        /// The file.
-        path: PathBuf,
-        /// How to read it.
-        format: TraceFormat,
-        /// Tokens per hash id, at least 1.
-        block_size: u32,
-    },
+    Trace(TraceSource),
     /// The reference's synthetic load.
     Synthetic(SyntheticLoad),
     /// A generator of our own.
     Preset(Preset),
-}
-
-/// Trace formats this version reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TraceFormat {
-    /// Mooncake JSON Lines; rows hold whole prompts.
-    Mooncake,
-    /// Mooncake JSON Lines; rows of a session hold what each turn adds.
-    MooncakeDelta,
 }
 
 /// `--input-tokens`, `--output-tokens`, `--request-count` and their companions.
@@ -113,6 +100,8 @@ pub enum SyntheticArrivals {
 pub enum Preset {
     /// Agent sessions: shared system prompts, turns that extend each other, tool waits, bursts.
     Agent(AgentPreset),
+    /// Sessions of any kind, as a generator's document says.
+    Generate(Box<Spec>),
 }
 
 /// Parameters of `workload: {"preset":"agent"}`.

@@ -3,6 +3,8 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, schema_for};
 use serde_json::{Map, Value, json};
 
+use crate::workload::generate::Spec;
+
 use super::document::Scenario;
 use super::fields::{ENGINE, Field, Kind};
 use super::run::AgentPreset;
@@ -41,7 +43,7 @@ pub(super) fn workload(generator: &mut SchemaGenerator) -> Schema {
         properties.shift_insert(0, "preset".to_owned(), preset);
     }
     agent.insert("required".to_owned(), json!(["preset"]));
-    or_text(agent.into(), PATH)
+    json_schema!({ "anyOf": [agent, Spec::schema(generator), { "type": "string", "description": PATH }, { "type": "null" }] })
 }
 
 pub(super) fn correction(generator: &mut SchemaGenerator) -> Schema {

@@ -5,15 +5,14 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::time::SimTime;
+use crate::workload::generate::{Spec, SpecError};
 
 use super::document::Scenario;
 use super::error::ScenarioError;
 use super::resolve::at_least_one;
-use super::run::{AgentPreset, Preset, SyntheticArrivals, SyntheticLoad, TraceFormat, Traffic, TrafficSource};
+use super::run::{AgentPreset, Preset, SyntheticArrivals, SyntheticLoad, Traffic, TrafficSource};
+use super::trace::{CsvColumns, TimeUnit, TraceFormat, TraceReading, TraceSource, TraceWindow};
 use super::values::typed;
-
-/// Formats of the reference that have not landed.
-const LATER_FORMATS: [&str; 3] = ["agentic_mooncake", "applied_compute_agentic", "dynamo"];
 
 impl Scenario {
     pub(super) fn traffic(&self, base: &Path, warnings: &mut Vec<String>) -> Result<Traffic, ScenarioError> {
@@ -45,9 +44,8 @@ impl Scenario {
         let synthetic = trio.iter().find(|(_, value)| value.is_some()).map(|(key, _)| *key);
         match (!self.trace.is_empty(), synthetic, &self.workload) {
             (true, None, None) => {
-                self.refuse_controllers("a trace brings its own arrivals")?;
                 self.warn_idle_keys(true, warnings)?;
-                self.trace_source(base)
+                self.trace_source(base, warnings)
             }
             (false, Some(_), None) => {
                 self.warn_idle_keys(false, warnings)?;
@@ -64,7 +62,9 @@ impl Scenario {
                 self.refuse_controllers("an embedded generator brings its own arrivals")?;
                 self.warn_idle_keys(false, warnings)?;
                 let loaded = document.object("workload", base)?;
-                preset(loaded.map.clone()).map(TrafficSource::Preset).map_err(|e| loaded.blame(e))
+                preset(loaded.map.clone(), loaded.folder().unwrap_or(base))
+                    .map(TrafficSource::Preset)
+                    .map_err(|e| loaded.blame(e))
             }
             (false, None, None) => Err(ScenarioError::new(
                 "trace",
@@ -81,32 +81,57 @@ impl Scenario {
         }
     }
 
-    fn trace_source(&self, base: &Path) -> Result<TrafficSource, ScenarioError> {
-        let format = match self.trace_format.as_deref() {
-            None | Some("mooncake") => TraceFormat::Mooncake,
-            Some("mooncake-delta") => TraceFormat::MooncakeDelta,
-            Some(word) if LATER_FORMATS.contains(&word) => {
-                let what = format!("the trace format {word}");
-                return Err(ScenarioError::not_yet("trace-format", what, "use mooncake or mooncake-delta"));
-            }
-            Some(word) => {
-                let cause = format!("is \"{word}\"");
-                return Err(ScenarioError::new("trace-format", cause, "use mooncake or mooncake-delta"));
-            }
+    fn trace_source(&self, base: &Path, warnings: &mut Vec<String>) -> Result<TrafficSource, ScenarioError> {
+        if self.trace.iter().any(String::is_empty) {
+            return Err(ScenarioError::new("trace", "is empty", "give a path"));
+        }
+        let paths = self.trace.iter().map(|path| base.join(path)).collect();
+        let trace = TraceSource { paths, reading: self.trace_reading()? };
+        // A format that the content has yet to tell is checked when it is known.
+        if let Some(format) = trace.reading.format {
+            warnings.extend(format.idle_keys(&trace.reading));
+        }
+        Ok(TrafficSource::Trace(trace))
+    }
+
+    /// How the trace is read.
+    ///
+    /// # Errors
+    /// When a value is out of range.
+    pub fn trace_reading(&self) -> Result<TraceReading, ScenarioError> {
+        let key = "trace-format";
+        let format = self.trace_format.as_deref().map(|word| {
+            word.parse::<TraceFormat>().map_err(|cure| ScenarioError::new(key, format!("is \"{word}\""), cure))
+        });
+        if self.trace_block_size == Some(0) {
+            return Err(ScenarioError::new("trace-block-size", "is 0", "give at least 1"));
+        }
+        let csv_columns = self.csv_columns.as_deref().map(|text| {
+            text.parse::<CsvColumns>().map_err(|(cause, cure)| ScenarioError::new("csv-columns", cause, cure))
+        });
+        let csv_time_unit = self.csv_time_unit.as_deref().map(|word| {
+            let error = |cure| ScenarioError::new("csv-time-unit", format!("is \"{word}\""), cure);
+            word.parse::<TimeUnit>().map_err(error)
+        });
+        let window = self.trace_window.as_deref().map(|text| {
+            let cure = "give seconds as START..END, such as 600..1200";
+            text.parse::<TraceWindow>().map_err(|cause| ScenarioError::new("trace-window", cause, cure))
+        });
+        let arrivals = match (self.request_rate, self.arrival_interval_ms) {
+            (None, None) => None,
+            _ => self.arrivals()?,
         };
-        let path = match self.trace.as_slice() {
-            [path] if path.is_empty() => return Err(ScenarioError::new("trace", "is empty", "give a path")),
-            [path] => base.join(path),
-            _ => {
-                let cause = format!("names {} files, but this format takes one", self.trace.len());
-                return Err(ScenarioError::new("trace", cause, "give one file"));
-            }
-        };
-        let block_size = match self.trace_block_size {
-            Some(0) => return Err(ScenarioError::new("trace-block-size", "is 0", "give at least 1")),
-            size => size.unwrap_or(512),
-        };
-        Ok(TrafficSource::Trace { path, format, block_size })
+        Ok(TraceReading {
+            format: format.transpose()?,
+            block_size: self.trace_block_size,
+            shared_prefix_ratio: ratio("trace-shared-prefix-ratio", self.trace_shared_prefix_ratio)?,
+            num_prefix_groups: self.trace_num_prefix_groups.unwrap_or(0),
+            csv_columns: csv_columns.transpose()?.unwrap_or_default(),
+            csv_time_unit: csv_time_unit.transpose()?.unwrap_or(TimeUnit::Seconds),
+            window: window.transpose()?,
+            arrivals,
+            arrival_seed: self.arrival_seed.filter(|_| arrivals.is_some()).unwrap_or(42),
+        })
     }
 
     fn synthetic_source(
@@ -182,24 +207,24 @@ impl Scenario {
     fn warn_idle_keys(&self, trace: bool, warnings: &mut Vec<String>) -> Result<(), ScenarioError> {
         ratio("trace-shared-prefix-ratio", self.trace_shared_prefix_ratio)?;
         ratio("shared-prefix-ratio", self.shared_prefix_ratio)?;
-        let of_other_formats = [
+        let of_traces = [
+            ("trace-format", self.trace_format.is_some()),
+            ("trace-block-size", self.trace_block_size.is_some()),
             ("trace-shared-prefix-ratio", self.trace_shared_prefix_ratio.is_some_and(|r| r != 0.0)),
             ("trace-num-prefix-groups", self.trace_num_prefix_groups.is_some_and(|n| n != 0)),
+            ("csv-columns", self.csv_columns.is_some()),
+            ("csv-time-unit", self.csv_time_unit.is_some()),
+            ("trace-window", self.trace_window.is_some()),
         ];
-        let of_traces =
-            [("trace-format", self.trace_format.is_some()), ("trace-block-size", self.trace_block_size.is_some())];
         let of_synthetic = [
-            ("arrival-seed", self.arrival_seed.is_some()),
+            ("arrival-seed", self.arrival_seed.is_some() && (!trace || self.request_rate.is_none())),
             ("turns-per-session", self.turns_per_session.is_some_and(|n| n != 1)),
             ("shared-prefix-ratio", self.shared_prefix_ratio.is_some_and(|r| r != 0.0)),
             ("num-prefix-groups", self.num_prefix_groups.is_some_and(|n| n != 0)),
             ("inter-turn-delay-ms", self.inter_turn_delay_ms.is_some_and(|d| d != 0.0)),
         ];
         let synthetic = self.input_tokens.or(self.output_tokens).or(self.request_count).is_some();
-        let idle = of_other_formats
-            .into_iter()
-            .chain(of_traces.into_iter().filter(|_| !trace))
-            .chain(of_synthetic.into_iter().filter(|_| !synthetic));
+        let idle = of_traces.into_iter().filter(|_| !trace).chain(of_synthetic.into_iter().filter(|_| !synthetic));
         for (key, given) in idle {
             if given {
                 warnings.push(format!("`{key}` has no effect with this source of requests."));
@@ -209,13 +234,21 @@ impl Scenario {
     }
 }
 
-fn preset(mut map: serde_json::Map<String, Value>) -> Result<Preset, ScenarioError> {
-    let cure = "give {\"preset\":\"agent\"}";
+/// `folder` is where relative paths of the document start.
+fn preset(mut map: serde_json::Map<String, Value>, folder: &Path) -> Result<Preset, ScenarioError> {
+    let cure = "give {\"preset\":\"generate\"}, \"toolagent\" or \"agent\"";
     match map.shift_remove("preset") {
         Some(Value::String(name)) if name == "agent" => {
             let preset: AgentPreset = typed(map, "workload")?;
             Ok(Preset::Agent(preset))
         }
+        Some(Value::String(name)) => match Spec::read(&name, map, folder) {
+            Ok(spec) => Ok(Preset::Generate(Box::new(spec))),
+            Err(SpecError { key, cause, cure }) => {
+                let key = if key.is_empty() { "workload".to_owned() } else { format!("workload.{key}") };
+                Err(ScenarioError::new(key, cause, cure))
+            }
+        },
         Some(Value::Null) | None => Err(ScenarioError::new("workload.preset", "is missing", cure)),
         Some(other) => Err(ScenarioError::new("workload.preset", format!("is {other}"), cure)),
     }

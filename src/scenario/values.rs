@@ -45,6 +45,11 @@ impl Document {
         }
     }
 
+    /// Makes relative paths within the object start at `base`: values of the key `file`, and `empirical:FILE:COLUMN`.
+    pub(super) fn rebase_files(&mut self, base: &Path) {
+        rebase_files(&mut self.0, base);
+    }
+
     /// The object, when it is given in place as JSON.
     pub(super) fn inline_mut(&mut self) -> Option<&mut Map<String, Value>> {
         self.0.as_object_mut()
@@ -92,6 +97,23 @@ impl Loaded {
             Some(path) => error.at(Place::File(path.clone())),
             None => error,
         }
+    }
+}
+
+fn rebase_files(value: &mut Value, base: &Path) {
+    let join = |path: &str| base.join(path).to_string_lossy().into_owned();
+    match value {
+        Value::Object(map) => map.iter_mut().for_each(|(key, value)| match value {
+            Value::String(path) if key == "file" && !path.is_empty() => *path = join(path),
+            value => rebase_files(value, base),
+        }),
+        Value::Array(list) => list.iter_mut().for_each(|value| rebase_files(value, base)),
+        Value::String(text) => {
+            if let Some(rest) = text.strip_prefix("empirical:") {
+                *text = format!("empirical:{}", join(rest));
+            }
+        }
+        _ => {}
     }
 }
 

@@ -1,4 +1,5 @@
-//! Releasing requests: a flat list by time, or sessions with one turn in flight each, open or closed loop.
+//! Releasing requests: a flat list by time, sessions with one turn in flight each, or a graph of requests that wait for
+//! the end of others; open or closed loop.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -6,6 +7,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use bevy::prelude::*;
 
 use crate::time::SimTime;
+use crate::workload::graph::{ClosedGraph, Graph, Links};
 use crate::workload::{Release, RequestSpec, Session, Workload};
 
 use super::RunFacts;
@@ -26,6 +28,7 @@ pub struct Arrivals {
 enum Source {
     Flat { next: usize },
     Sessions(Sessions),
+    Graph(Waiting),
 }
 
 #[derive(Debug)]
@@ -57,6 +60,103 @@ impl Sessions {
     }
 }
 
+/// Requests that wait for others.
+#[derive(Debug)]
+struct Waiting {
+    /// Who waits for each request.
+    followers: Links,
+    /// How many requests each one still waits for.
+    missing: Vec<u32>,
+    /// When the last of those that ended so far did.
+    ended: Vec<SimTime>,
+    /// Session and turn of each request.
+    turns: Vec<(u32, u32)>,
+    /// Requests by (ready time, request).
+    ready: BinaryHeap<Reverse<(SimTime, u32)>>,
+    in_flight: u32,
+    trees: Option<Trees>,
+}
+
+/// The closed loop over the trees of a graph.
+#[derive(Debug)]
+struct Trees {
+    plan: ClosedGraph,
+    /// Requests without dependencies, by tree.
+    roots: Vec<Vec<u32>>,
+    /// Requests of each tree that have not ended.
+    left: Vec<u32>,
+    next: usize,
+    active: u32,
+}
+
+impl Trees {
+    fn new(plan: ClosedGraph, specs: &[RequestSpec], missing: &[u32]) -> Self {
+        let ends = plan.trees.iter().skip(1).copied().chain([specs.len() as u32]);
+        let ranges: Vec<_> = plan.trees.iter().zip(ends).map(|(first, end)| *first..end).collect();
+        let roots = ranges.iter().map(|tree| tree.clone().filter(|r| missing[*r as usize] == 0).collect()).collect();
+        let left = ranges.iter().map(|tree| tree.len() as u32).collect();
+        Self { plan, roots, left, next: 0, active: 0 }
+    }
+
+    /// The tree of a request.
+    fn of(&self, request: u32) -> usize {
+        self.plan.trees.partition_point(|first| *first <= request) - 1
+    }
+
+    /// Starts trees at `now` until the cap is reached. A tree's roots keep their distances.
+    fn fill(&mut self, now: SimTime, specs: &[RequestSpec], ready: &mut BinaryHeap<Reverse<(SimTime, u32)>>) {
+        while self.active < self.plan.concurrency
+            && let Some(roots) = self.roots.get(self.next)
+        {
+            for root in roots {
+                let offset = specs[*root as usize].arrival - SimTime::ZERO;
+                ready.push(Reverse((now + offset, *root)));
+            }
+            self.next += 1;
+            self.active += 1;
+        }
+    }
+}
+
+impl Waiting {
+    fn new(graph: Graph, specs: &[RequestSpec]) -> Self {
+        let Graph { waits_for, turns, closed, .. } = graph;
+        let missing: Vec<u32> = (0..specs.len() as u32).map(|request| waits_for.of(request).len() as u32).collect();
+        let mut ready = BinaryHeap::new();
+        let mut trees = closed.map(|plan| Trees::new(plan, specs, &missing));
+        match &mut trees {
+            Some(trees) => trees.fill(SimTime::ZERO, specs, &mut ready),
+            None => {
+                let roots = (0..).zip(&missing).filter(|(_, waits)| **waits == 0);
+                ready.extend(roots.map(|(request, _): (u32, _)| Reverse((specs[request as usize].arrival, request))));
+            }
+        }
+        let (followers, ended) = (waits_for.reversed(), vec![SimTime::ZERO; specs.len()]);
+        Self { followers, missing, ended, turns, ready, in_flight: 0, trees }
+    }
+
+    /// A request ended at `at`: those that waited for it alone become ready.
+    fn ended(&mut self, request: u32, at: SimTime, specs: &[RequestSpec]) {
+        self.in_flight -= 1;
+        for follower in self.followers.of(request) {
+            let index = *follower as usize;
+            self.ended[index] = self.ended[index].max(at);
+            self.missing[index] -= 1;
+            if self.missing[index] == 0 {
+                self.ready.push(Reverse((self.ended[index] + specs[index].delay, *follower)));
+            }
+        }
+        if let Some(trees) = &mut self.trees {
+            let tree = trees.of(request);
+            trees.left[tree] -= 1;
+            if trees.left[tree] == 0 {
+                trees.active -= 1;
+                trees.fill(at, specs, &mut self.ready);
+            }
+        }
+    }
+}
+
 impl Arrivals {
     /// The arrivals of a workload; takes requests and sessions out of it.
     pub fn new(workload: Workload) -> Self {
@@ -77,6 +177,7 @@ impl Arrivals {
                 sessions.fill(SimTime::ZERO);
                 Source::Sessions(sessions)
             }
+            Release::Graph(graph) => Source::Graph(Waiting::new(graph, &specs)),
         };
         Self { specs, source }
     }
@@ -93,7 +194,11 @@ impl Arrivals {
 
     /// Whether requests are released by the ends of others rather than by time.
     pub fn is_closed_loop(&self) -> bool {
-        matches!(&self.source, Source::Sessions(s) if s.concurrency.is_some())
+        match &self.source {
+            Source::Flat { .. } => false,
+            Source::Sessions(s) => s.concurrency.is_some(),
+            Source::Graph(w) => w.trees.is_some(),
+        }
     }
 
     /// When the next request arrives, as far as that is known now.
@@ -107,6 +212,7 @@ impl Arrivals {
                     None
                 }
             }
+            Source::Graph(w) => w.ready.peek().map(|Reverse((at, _))| *at),
         }
     }
 
@@ -127,6 +233,11 @@ impl Arrivals {
                 let arrival = if s.concurrency.is_some() { now } else { at };
                 Some((s.sessions[session as usize].first + turn, arrival))
             }
+            Source::Graph(w) => {
+                let Reverse((at, request)) = w.ready.pop()?;
+                w.in_flight += 1;
+                Some((request, at))
+            }
         }
     }
 
@@ -138,12 +249,20 @@ impl Arrivals {
                 let session = s.of[request as usize];
                 Some((session, request - s.sessions[session as usize].first))
             }
+            Source::Graph(w) => w.turns.get(request as usize).copied(),
         }
     }
 
     /// A request ended at `at`: its session goes on. Returns the session's next request.
     pub fn ended(&mut self, request: u32, at: SimTime) -> Option<u32> {
-        let Source::Sessions(s) = &mut self.source else { return None };
+        let s = match &mut self.source {
+            Source::Flat { .. } => return None,
+            Source::Sessions(s) => s,
+            Source::Graph(w) => {
+                w.ended(request, at, &self.specs);
+                return None;
+            }
+        };
         s.in_flight -= 1;
         let index = s.of[request as usize];
         let session = &s.sessions[index as usize];
@@ -175,6 +294,8 @@ impl Arrivals {
                     && s.in_flight == 0
                     && (s.concurrency.is_none() || s.next_session >= s.sessions.len())
             }
+            // Without cycles something is ready or in flight until all is done.
+            Source::Graph(w) => w.ready.is_empty() && w.in_flight == 0,
         }
     }
 }

@@ -6,7 +6,7 @@ use bevy::ecs::world::World;
 
 use crate::scenario::{EngineConfig, Role, Run, SchedulerKind, Topology};
 use crate::time::SimTime;
-use crate::workload::Workload;
+use crate::workload::{Release, Workload};
 
 use super::arrivals::{Arrivals, Unrouted};
 use super::clock::{Agenda, Due, VirtualClock};
@@ -77,6 +77,7 @@ impl Simulation {
         let fixed_fleet = run.scaling.is_none();
         let prompts = Prompts(PromptIndex::new(&mut workload, pools.first().map_or(1, |(_, e)| e.block_size)));
         let planned_outputs = workload.planned_outputs;
+        let uncapped = matches!(&workload.release, Release::Graph(graph) if graph.ignores_time_cap);
         let arrivals = Arrivals::new(workload);
         let facts = RunFacts {
             semantics: run.semantics,
@@ -129,7 +130,7 @@ impl Simulation {
             world,
             step,
             run_on,
-            cap: run.max_sim_time.unwrap_or(SimTime::MAX),
+            cap: run.max_sim_time.filter(|_| !uncapped).unwrap_or(SimTime::MAX),
             single_worker,
             provisioned_until: SimTime::ZERO,
             dead_ends: Vec::new(),

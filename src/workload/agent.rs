@@ -92,7 +92,7 @@ pub(super) fn generate(preset: &AgentPreset, run: &Run) -> Result<Workload, Work
         notes.push(format!("{cut_short} of {} agent sessions ended at max_context_tokens", sessions.len()));
     }
     let release = Release::Sessions { sessions, concurrency, named: true };
-    Ok(Workload { requests, release, content: Content::Trie(tree.trie), planned_outputs: true, notes })
+    Ok(Workload { requests, release, content: Content::Trie(tree.trie), planned_outputs: true, timed: true, notes })
 }
 
 fn setting(field: &'static str, cause: impl Into<String>, cure: &str) -> WorkloadError {

@@ -49,6 +49,8 @@ pub struct TrieNode {
 /// Token streams as runs of equal tokens.
 #[derive(Debug, Clone, Default)]
 pub struct TokenStreams {
+    /// Tokens per trace block; prompts are made of whole blocks, but for their end.
+    pub block_tokens: u32,
     /// Whether a turn's prompt is everything before it in its session plus its own tokens.
     pub delta: bool,
     /// Per request: runs of (token, count) that make up its own prompt tokens.

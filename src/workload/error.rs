@@ -1,5 +1,6 @@
 //! What can go wrong with a workload: where, why, and what to do about it.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 /// Longest cause quoted in a message; a hostile line must not fill the screen.
@@ -17,6 +18,9 @@ pub enum WorkloadError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A converted trace cannot be written.
+    #[error("cannot write the trace: {0}")]
+    Write(std::io::Error),
     /// The file as a whole is unusable.
     #[error("{}: {cause}; {cure}", path.display())]
     File {
@@ -28,7 +32,7 @@ pub enum WorkloadError {
         cure: String,
     },
     /// One row breaks a rule.
-    #[error("{}, line {line}{}{}: {cause}; {cure}", path.display(), column_text(*column), field_text(*field))]
+    #[error("{}, line {line}{}{}: {cause}; {cure}", path.display(), column_text(*column), field_text(field.as_deref()))]
     Row {
         /// The trace file.
         path: PathBuf,
@@ -37,13 +41,27 @@ pub enum WorkloadError {
         /// Column in bytes, from 1, where it is known.
         column: Option<usize>,
         /// Field at fault, where one is.
-        field: Option<&'static str>,
+        field: Option<Cow<'static, str>>,
         /// What is wrong.
         cause: String,
         /// What to do.
         cure: String,
     },
-    /// A generator's setting cannot be met.
+    /// Part of a document that is not made of lines breaks a rule.
+    #[error("{}, {part}{}: {cause}; {cure}", path.display(), field_text(field.as_deref()))]
+    Part {
+        /// The trace file.
+        path: PathBuf,
+        /// Which part, in words.
+        part: String,
+        /// Field at fault, where one is.
+        field: Option<Cow<'static, str>>,
+        /// What is wrong.
+        cause: String,
+        /// What to do.
+        cure: String,
+    },
+    /// A setting cannot be met.
     #[error("`{field}`: {cause}; {cure}")]
     Setting {
         /// Name of the setting.
@@ -60,7 +78,10 @@ impl WorkloadError {
     pub fn cure(&self) -> &str {
         match self {
             Self::Read { .. } => "check that the path names a readable file",
-            Self::File { cure, .. } | Self::Row { cure, .. } | Self::Setting { cure, .. } => cure,
+            Self::Write(_) => "check that there is room and that the place can be written to",
+            Self::File { cure, .. } | Self::Row { cure, .. } | Self::Part { cure, .. } | Self::Setting { cure, .. } => {
+                cure
+            }
         }
     }
 
@@ -77,7 +98,7 @@ impl WorkloadError {
         cure: impl Into<String>,
     ) -> Self {
         let (cause, cure) = (shorten(cause.into()), cure.into());
-        Self::Row { path: path.to_owned(), line, column: None, field: Some(field), cause, cure }
+        Self::Row { path: path.to_owned(), line, column: None, field: Some(field.into()), cause, cure }
     }
 
     /// An error found while parsing the row at `line`; `field` is the one being read, if any.
@@ -92,10 +113,63 @@ impl WorkloadError {
             path: path.to_owned(),
             line,
             column: Some(error.column()).filter(|c| *c > 0),
-            field,
+            field: field.map(Cow::Borrowed),
             cause: shorten(cause),
             cure,
         }
+    }
+
+    /// An error found while reading `text`, the row at `line`, as a `T`; finds out at which field.
+    pub(super) fn typed<'de, T: serde::Deserialize<'de>>(path: &Path, line: usize, text: &'de str) -> Self {
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let error = match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
+            Ok(_) => {
+                return Self::field(path, line, "row", "has something after its object", "put it on a line of its own");
+            }
+            Err(error) => error,
+        };
+        let field = error.path().to_string();
+        let inner = error.into_inner();
+        let text = inner.to_string();
+        let cause = text.rsplit_once(" at line ").map_or(text.as_str(), |(cause, _)| cause).to_owned();
+        let cure = match inner.classify() {
+            serde_json::error::Category::Data => "correct the value; the description of the format says what it takes",
+            _ => "every line must hold one JSON object and nothing else",
+        };
+        Self::Row {
+            path: path.to_owned(),
+            line,
+            column: Some(inner.column()).filter(|c| *c > 0),
+            field: Some(field).filter(|f| f != "." && !f.is_empty()).map(|f| shorten(f).into()),
+            cause: shorten(cause),
+            cure: cure.to_owned(),
+        }
+    }
+
+    /// An error found while parsing a file that is one JSON document.
+    pub(super) fn document(path: &Path, error: &serde_json::Error) -> Self {
+        let text = error.to_string();
+        let cause = text.rsplit_once(" at line ").map_or(text.as_str(), |(cause, _)| cause).to_owned();
+        Self::Row {
+            path: path.to_owned(),
+            line: error.line(),
+            column: Some(error.column()).filter(|c| *c > 0),
+            field: None,
+            cause: shorten(cause),
+            cure: "correct the JSON text".to_owned(),
+        }
+    }
+
+    /// An error in `field` of a part of a document.
+    pub(super) fn part(
+        path: &Path,
+        part: impl Into<String>,
+        field: &'static str,
+        cause: impl Into<String>,
+        cure: impl Into<String>,
+    ) -> Self {
+        let (cause, cure, part) = (shorten(cause.into()), cure.into(), shorten(part.into()));
+        Self::Part { path: path.to_owned(), part, field: Some(field.into()), cause, cure }
     }
 
     pub(super) fn setting(field: &'static str, cause: impl Into<String>, cure: impl Into<String>) -> Self {

@@ -27,11 +27,19 @@ impl Interner {
 
     /// The number of `id`, or nothing when the numbers are used up.
     pub fn number(&mut self, id: u64) -> Option<u32> {
+        let mut next = self.next;
+        let number = self.number_from(id, &mut next);
+        self.next = next;
+        number
+    }
+
+    /// The number of `id`, a new one being `next`, which several interners may share.
+    pub fn number_from(&mut self, id: u64, next: &mut u32) -> Option<u32> {
         if id >= self.table_limit {
             if let Some(number) = self.map.get(&id) {
                 return Some(*number);
             }
-            let number = take(&mut self.next)?;
+            let number = take(next)?;
             self.map.insert(id, number);
             return Some(number);
         }
@@ -41,9 +49,18 @@ impl Interner {
         }
         let slot = self.table.get_mut(index)?;
         if *slot == UNSEEN {
-            *slot = take(&mut self.next)?;
+            *slot = take(next)?;
         }
         Some(*slot)
+    }
+
+    /// Replaces `numbers` by those of `ids`; nothing when the numbers are used up.
+    pub fn number_all(&mut self, ids: &[u64], numbers: &mut Vec<u32>) -> Option<()> {
+        numbers.clear();
+        for id in ids {
+            numbers.push(self.number(*id)?);
+        }
+        Some(())
     }
 
     /// How many different ids there were.

@@ -3,6 +3,7 @@
 use crate::time::{SimDuration, SimTime};
 
 use super::content::Content;
+use super::graph::Graph;
 
 /// Most tokens a prompt or an output may have. Prompt plus output then always fits `u32`.
 pub const MAX_TOKENS: u32 = i32::MAX as u32;
@@ -22,6 +23,8 @@ pub struct Workload {
     /// Whether every request carries a planned output list, as traces and session loads do. In the reference a prefill
     /// worker runs such a list to its end; without one it hands over after the first token.
     pub planned_outputs: bool,
+    /// Whether arrivals are known, from the trace or a generator. If not, all are zero and only a closed loop makes sense.
+    pub timed: bool,
     /// What loading changed or noticed.
     pub notes: Vec<String>,
 }
@@ -29,9 +32,10 @@ pub struct Workload {
 /// One request (one turn of a session).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestSpec {
-    /// Scheduled arrival: of every request in a flat list, of the first turn in a session; unused otherwise.
+    /// Scheduled arrival: of every request in a flat list, of the first turn in a session, of what waits for nobody in a
+    /// graph; unused otherwise.
     pub arrival: SimTime,
-    /// Think time before this turn, counted from the end of the previous one.
+    /// Think time before this turn, counted from the end of the previous one, or of the last one waited for.
     pub delay: SimDuration,
     /// Prompt tokens (what the turn adds, for delta sessions), at least 1.
     pub prompt_tokens: u32,
@@ -53,6 +57,8 @@ pub enum Release {
         /// Whether names appear in per-request rows (simple synthetic loads have none).
         named: bool,
     },
+    /// Requests that wait for the end of others.
+    Graph(Graph),
 }
 
 /// A session: consecutive requests of [`Workload::requests`].

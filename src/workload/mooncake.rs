@@ -1,72 +1,51 @@
 //! Mooncake JSON Lines traces.
 //!
-//! A file is read once and parsed line by line into compact rows; [`Rows::into_workload`] then puts the turns of a
-//! session side by side, moves and scales arrivals, and finds out which prompts begin alike.
+//! A file is parsed line by line into compact rows; [`Rows::into_workload`] then puts the turns of a session side by
+//! side, moves and scales arrivals, and finds out which prompts begin alike.
 
 use std::path::Path;
 
-use crate::scenario::TraceFormat;
 use crate::time::{SimDuration, SimTime, TimeRangeError};
 
 use super::WorkloadError;
-use super::content::{Content, PromptTrie, TokenStreams};
+use super::checks::{self, Tally};
 use super::grouping::{Group, Groups};
 use super::intern::Interner;
 use super::model::{MAX_TOKENS, Release, RequestSpec, Session, Workload};
+use super::options::TraceOptions;
+use super::prompts::PromptTable;
 use super::row::{self, Buffers, Row};
 use super::scan;
+use super::source::{Source, lines};
 
-/// Reads `path`. `block_size` is the number of tokens per hash id.
-pub(super) fn load(
-    path: &Path,
-    format: TraceFormat,
-    block_size: u32,
-    concurrency: Option<u32>,
-    speedup: f64,
-) -> Result<Workload, WorkloadError> {
-    let bytes = std::fs::read(path).map_err(|source| WorkloadError::Read { path: path.to_owned(), source })?;
+/// Reads a trace of whole prompts, or of what each turn adds.
+pub(super) fn load(source: &Source, delta: bool, options: &TraceOptions) -> Result<Workload, WorkloadError> {
     let mut notes = Vec::new();
-    let text = decode(path, &bytes, &mut notes)?;
-    let mut rows = Rows::new(path, block_size.max(1), text.len());
+    let text = source.text(&mut notes)?;
+    let path = source.path.as_path();
+    let mut rows = Rows::new(path, options.block_size(), text.len());
     let mut buffers = Buffers::default();
-    for (line, content) in (1..).zip(text.split('\n')) {
-        // Blank lines still count for line numbers.
-        if !content.trim_start().is_empty() {
-            let row = match scan::parse(content, &mut buffers) {
-                Some(row) => row,
-                None => row::parse(content, &mut buffers)
-                    .map_err(|error| WorkloadError::json(path, line, buffers.field, &error))?,
-            };
-            rows.push(line, row, &buffers)?;
-        }
+    for (line, content) in lines(text) {
+        let row = read_row(path, line, content, &mut buffers)?;
+        rows.push(line, row, &buffers)?;
     }
-    rows.into_workload(format, concurrency, speedup, notes)
+    rows.into_workload(delta, options, notes)
 }
 
-/// The bytes as text, without a byte-order mark.
-fn decode<'a>(path: &Path, bytes: &'a [u8], notes: &mut Vec<String>) -> Result<&'a str, WorkloadError> {
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
-        let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
-        WorkloadError::Row {
-            path: path.to_owned(),
-            line: before.iter().filter(|b| **b == b'\n').count() + 1,
-            column: Some(before.len() - line_start + 1),
-            field: None,
-            cause: "not UTF-8".to_owned(),
-            cure: "a trace is a text file in UTF-8 (unpack it first if it is compressed)".to_owned(),
-        }
-    })?;
-    Ok(match text.strip_prefix('\u{feff}') {
-        Some(rest) => {
-            notes.push("the byte-order mark at the beginning of the trace was skipped".to_owned());
-            rest
-        }
-        None => text,
-    })
+/// Parses one line, fast if it has the usual form.
+pub(super) fn read_row<'a>(
+    path: &Path,
+    line: usize,
+    content: &'a str,
+    buffers: &mut Buffers,
+) -> Result<Row<'a>, WorkloadError> {
+    match scan::parse(content, buffers) {
+        Some(row) => Ok(row),
+        None => row::parse(content, buffers).map_err(|error| WorkloadError::json(path, line, buffers.field, &error)),
+    }
 }
 
-/// A row, reduced.
+/// A row, reduced; its prompt is at the same place of [`Rows::prompts`].
 #[derive(Debug)]
 struct Turn {
     line: usize,
@@ -74,45 +53,18 @@ struct Turn {
     delay_ms: f64,
     input: u32,
     output: u32,
-    /// Where its ids end in [`Rows::ids`]; they begin where those of the row before end.
-    ids_end: u32,
-    /// Where its authored output tokens are in [`Rows::tokens`], if it has any.
-    authored: Option<(usize, usize)>,
-}
-
-/// Rows that were shortened or otherwise worth a note.
-#[derive(Debug, Default)]
-struct Tally {
-    count: usize,
-    first_line: usize,
-}
-
-impl Tally {
-    fn add(&mut self, line: usize) {
-        if self.count == 0 {
-            self.first_line = line;
-        }
-        self.count += 1;
-    }
-
-    fn note(&self, what: &str) -> Option<String> {
-        let rows = if self.count == 1 { "row was" } else { "rows were" };
-        (self.count > 0).then(|| format!("{} {rows} {what}, first at line {}", self.count, self.first_line))
-    }
 }
 
 /// The rows of a trace in file order.
 #[derive(Debug)]
 struct Rows<'a> {
     path: &'a Path,
-    block_size: u32,
     interner: Interner,
+    /// Numbers of a row's ids; kept to be filled again.
+    numbers: Vec<u32>,
     groups: Groups<'a>,
     turns: Vec<Turn>,
-    /// Interned ids of all rows, one after another; ids beyond a prompt's length are left out.
-    ids: Vec<u32>,
-    /// Authored output tokens of all rows, one after another.
-    tokens: Vec<u32>,
+    prompts: PromptTable,
     shortened: Tally,
     silent: Tally,
 }
@@ -121,12 +73,11 @@ impl<'a> Rows<'a> {
     fn new(path: &'a Path, block_size: u32, file_size: usize) -> Self {
         Self {
             path,
-            block_size,
             interner: Interner::new(file_size),
+            numbers: Vec::new(),
             groups: Groups::default(),
             turns: Vec::new(),
-            ids: Vec::new(),
-            tokens: Vec::new(),
+            prompts: PromptTable::new(block_size),
             shortened: Tally::default(),
             silent: Tally::default(),
         }
@@ -134,36 +85,23 @@ impl<'a> Rows<'a> {
 
     fn push(&mut self, line: usize, row: Row<'a>, buffers: &Buffers) -> Result<(), WorkloadError> {
         let input = self.prompt_length(line, row.input_length, buffers.hash_ids.len() as u64)?;
-        let output = self.output_length(line, row.output_length)?;
+        let output = checks::output_tokens(self.path, line, row.output_length)?;
         if output == 0 {
             self.silent.add(line);
         }
-        let path = self.path;
-        let too_many = || WorkloadError::field(path, line, "hash_ids", "the trace has too many ids", "split the trace");
-        let used = input.div_ceil(self.block_size) as usize;
+        let used = input.div_ceil(self.prompts.block_size) as usize;
         // Ids that the prompt does not reach are numbered too, as in the reference.
-        for (index, id) in buffers.hash_ids.iter().enumerate() {
-            let Some(number) = self.interner.number(*id) else { return Err(too_many()) };
-            if index < used {
-                self.ids.push(number);
-            }
+        let numbered = self.interner.number_all(&buffers.hash_ids, &mut self.numbers);
+        let pushed = numbered.and_then(|()| self.prompts.push(self.numbers.iter().copied().take(used)));
+        if pushed.is_none() {
+            return Err(self.error(line, "hash_ids", "the trace has too many ids", "split the trace"));
         }
-        // The tree has at most one node per id, numbered with u32.
-        let Ok(ids_end) = u32::try_from(self.ids.len()) else { return Err(too_many()) };
-        let authored = if row.authored {
-            let count = buffers.output_token_ids.len();
-            if count as u64 != u64::from(output) {
-                let cause = format!("{count} output tokens are listed, but `output_length` is {output}");
-                return Err(self.error(line, "output_token_ids", cause, "list exactly `output_length` tokens"));
-            }
-            let start = self.tokens.len();
-            self.tokens.extend_from_slice(&buffers.output_token_ids);
-            (count > 0).then_some((start, start + count))
-        } else {
-            None
-        };
+        if row.authored {
+            checks::authored(self.path, line, &buffers.output_token_ids, output)?;
+            self.prompts.author(&buffers.output_token_ids);
+        }
         let (session, delay_ms) = self.place(line, row)?;
-        self.turns.push(Turn { line, session, delay_ms, input, output, ids_end, authored });
+        self.turns.push(Turn { line, session, delay_ms, input, output });
         Ok(())
     }
 
@@ -173,27 +111,11 @@ impl<'a> Rows<'a> {
             let cure = "give one id per block of the prompt";
             return Err(self.error(line, "hash_ids", "missing or empty", cure));
         }
-        let capacity = ids.saturating_mul(u64::from(self.block_size));
-        let length = given.unwrap_or(capacity).min(capacity);
+        let capacity = ids.saturating_mul(u64::from(self.prompts.block_size));
         if given.is_some_and(|g| g > capacity) {
             self.shortened.add(line);
         }
-        match u32::try_from(length) {
-            Ok(0) => Err(self.error(line, "input_length", "is 0", "a prompt has at least one token")),
-            Ok(tokens) if tokens <= MAX_TOKENS => Ok(tokens),
-            _ => Err(self.error(line, "input_length", over_limit(length), "shorten the prompt")),
-        }
-    }
-
-    fn output_length(&self, line: usize, given: Option<u64>) -> Result<u32, WorkloadError> {
-        let Some(length) = given else {
-            let cure = "give the number of tokens to generate";
-            return Err(self.error(line, "output_length", "missing", cure));
-        };
-        match u32::try_from(length) {
-            Ok(tokens) if tokens <= MAX_TOKENS => Ok(tokens),
-            _ => Err(self.error(line, "output_length", over_limit(length), "shorten the output")),
-        }
+        checks::prompt_tokens(self.path, line, "input_length", given.unwrap_or(capacity).min(capacity))
     }
 
     /// Session of a row and think time before it.
@@ -212,10 +134,7 @@ impl<'a> Rows<'a> {
             }
             group.first_ms = row.timestamp;
         } else if let Some(wait) = row.delay {
-            if !(wait.is_finite() && wait >= 0.0) {
-                return Err(error("delay", format!("is {wait} ms"), "give a think time of zero or more"));
-            }
-            delay = wait;
+            delay = checks::wait_ms(path, line, "delay", wait)?;
         } else if let Some(timestamp) = row.timestamp {
             let Some(last) = group.last_ms else {
                 let cause = "no earlier row of the session has a timestamp to count the think time from".to_owned();
@@ -241,84 +160,86 @@ impl<'a> Rows<'a> {
 
     fn into_workload(
         self,
-        format: TraceFormat,
-        concurrency: Option<u32>,
-        speedup: f64,
+        delta: bool,
+        options: &TraceOptions,
         mut notes: Vec<String>,
     ) -> Result<Workload, WorkloadError> {
-        if self.turns.is_empty() || u32::try_from(self.turns.len()).is_err() {
-            let cause = if self.turns.is_empty() { "no rows" } else { "more than 4294967295 rows" };
-            return Err(WorkloadError::file(self.path, cause, "a trace holds one JSON object per line"));
-        }
+        checks::row_count(self.path, self.turns.len())?;
         notes.extend(self.shortened.note("shortened to the capacity of the hash ids"));
         notes.extend(self.silent.note("without output tokens"));
-        let single = self.groups.all.iter().all(|g| g.turns == 1);
-        let arrivals = match concurrency {
-            Some(_) => vec![SimTime::ZERO; self.groups.all.len()],
-            None => self.arrivals(speedup, &mut notes)?,
-        };
-        let think_speedup = if concurrency.is_none() { speedup } else { 1.0 };
-        let mut order = self.order(single);
-        let flat = single && concurrency.is_none();
-        let arrival = |turn: &Turn| arrivals.get(turn.session as usize).copied().unwrap_or_default();
-        if flat {
-            // Stable: rows that arrive together stay in file order.
-            order.sort_by_key(|index| self.turns.get(*index as usize).map(arrival));
-        }
-        let turns = || order.iter().filter_map(|index| Some((*index, self.turns.get(*index as usize)?)));
-        let mut requests = Vec::with_capacity(order.len());
-        for (_, turn) in turns() {
-            let delay = SimDuration::from_ms(turn.delay_ms / think_speedup)
-                .map_err(|e| self.error(turn.line, "delay", e.to_string(), "shorten the think time"))?;
-            requests.push(RequestSpec {
-                arrival: arrival(turn),
-                delay,
-                prompt_tokens: turn.input,
-                output_tokens: turn.output,
-            });
-        }
-        let delta = format == TraceFormat::MooncakeDelta && !single;
-        if delta {
-            self.check_growth(turns().map(|(_, turn)| turn))?;
-        }
-        let content = if delta || !self.tokens.is_empty() {
-            let (prompts, outputs) = turns().map(|(index, turn)| (self.runs(index, turn), self.authored(turn))).unzip();
-            Content::Streams(TokenStreams { delta, prompts, outputs })
-        } else {
-            let prompts = order.iter().map(|index| self.ids_of(*index));
-            Content::Trie(PromptTrie::build(self.block_size, self.interner.len(), prompts))
-        };
-        let release = if flat { Release::Flat } else { self.sessions(concurrency) };
-        Ok(Workload { requests, release, content, planned_outputs: true, notes })
-    }
-
-    /// Arrival of every session, counted from the earliest.
-    fn arrivals(&self, speedup: f64, notes: &mut Vec<String>) -> Result<Vec<SimTime>, WorkloadError> {
-        let earliest = self.groups.all.iter().filter_map(|g| g.first_ms).fold(f64::INFINITY, f64::min);
-        if earliest < 0.0 {
+        let concurrency = options.concurrency;
+        let kept = self.keep(options)?;
+        let kept = |session: u32| kept.as_ref().is_none_or(|k| k.get(session as usize).is_some_and(|k| *k));
+        let groups: Vec<&Group<'_>> = (0..).zip(&self.groups.all).filter(|(s, _)| kept(*s)).map(|(_, g)| g).collect();
+        let single = groups.iter().all(|g| g.turns == 1);
+        let earliest = groups.iter().filter_map(|g| g.first_ms).fold(f64::INFINITY, f64::min);
+        if concurrency.is_none() && earliest < 0.0 {
             notes.push(format!("timestamps begin at {earliest} ms and were moved to begin at 0"));
         }
-        let arrival = |group: &Group<'_>| {
-            let Some(first) = group.first_ms else {
-                let cause = format!("missing in the first row of session `{}`", group.name());
-                let cure = "add it, or run a closed loop, which needs no timestamps";
-                return Err(self.error(group.line, "timestamp", cause, cure));
+        let mut order: Vec<u32> =
+            (0..).zip(&self.turns).filter(|(_, turn)| kept(turn.session)).map(|(index, _)| index).collect();
+        if !single {
+            // Stable: the turns of a session stay in file order.
+            order.sort_by_key(|index| self.turn(*index).map(|turn| turn.session));
+        }
+        let mut requests = Vec::with_capacity(order.len());
+        for turn in order.iter().filter_map(|index| self.turn(*index)) {
+            let arrival = match concurrency {
+                Some(_) => SimTime::ZERO,
+                None => self.arrival(turn.session, earliest, options.speedup)?,
             };
-            SimTime::from_ms((first - earliest) / speedup).map_err(|TimeRangeError(ms)| {
-                let cause = format!("puts the arrival {ms} ms after the first one, beyond the clock (1.8e13 ms)");
-                self.error(group.line, "timestamp", cause, "give milliseconds")
-            })
-        };
-        self.groups.all.iter().map(arrival).collect()
+            let delay = SimDuration::from_ms(turn.delay_ms / options.think_speedup())
+                .map_err(|e| self.error(turn.line, "delay", e.to_string(), "shorten the think time"))?;
+            requests.push(RequestSpec { arrival, delay, prompt_tokens: turn.input, output_tokens: turn.output });
+        }
+        let flat = single && concurrency.is_none();
+        if flat {
+            // Stable: rows that arrive together stay in file order.
+            let mut by_time: Vec<(RequestSpec, u32)> = requests.into_iter().zip(order).collect();
+            by_time.sort_by_key(|(request, _)| request.arrival);
+            (requests, order) = by_time.into_iter().unzip();
+        }
+        let delta = delta && !single;
+        if delta {
+            self.check_growth(order.iter().filter_map(|index| self.turn(*index)))?;
+        }
+        let prompts = order.iter().zip(&requests).map(|(index, request)| (*index, request.prompt_tokens));
+        let content = self.prompts.content(prompts, self.interner.len(), delta);
+        let release = if flat { Release::Flat } else { sessions(&groups, concurrency) };
+        Ok(Workload { requests, release, content, planned_outputs: true, timed: true, notes })
     }
 
-    /// Row indices with the turns of each session side by side, sessions in order of first appearance.
-    fn order(&self, single: bool) -> Vec<u32> {
-        let mut order: Vec<u32> = (0..).take(self.turns.len()).collect();
-        if !single {
-            order.sort_by_key(|index| self.turns.get(*index as usize).map(|t| t.session));
-        }
-        order
+    fn turn(&self, index: u32) -> Option<&Turn> {
+        self.turns.get(index as usize)
+    }
+
+    /// For every session whether it begins in the part of the trace that is wanted; nothing if all of it is.
+    fn keep(&self, options: &TraceOptions) -> Result<Option<Vec<bool>>, WorkloadError> {
+        let Some(window) = &options.reading.window else { return Ok(None) };
+        let earliest = self.groups.all.iter().filter_map(|g| g.first_ms).fold(f64::INFINITY, f64::min);
+        let inside = |group: &Group<'_>| match group.first_ms {
+            Some(first) => Ok(window.contains_ms(first - earliest)),
+            None => Err(self.without_timestamp(group, "add it, or leave `trace-window` out")),
+        };
+        let kept: Vec<bool> = self.groups.all.iter().map(inside).collect::<Result<_, _>>()?;
+        if kept.contains(&true) { Ok(Some(kept)) } else { Err(checks::empty_window(window)) }
+    }
+
+    /// Arrival of a session, counted from the earliest.
+    fn arrival(&self, session: u32, earliest: f64, speedup: f64) -> Result<SimTime, WorkloadError> {
+        let Some(group) = self.groups.all.get(session as usize) else { return Ok(SimTime::ZERO) };
+        let Some(first) = group.first_ms else {
+            return Err(self.without_timestamp(group, "add it, or run a closed loop, which needs no timestamps"));
+        };
+        SimTime::from_ms((first - earliest) / speedup).map_err(|TimeRangeError(ms)| {
+            let cause = format!("puts the arrival {ms} ms after the first one, beyond the clock (1.8e13 ms)");
+            self.error(group.line, "timestamp", cause, "give milliseconds")
+        })
+    }
+
+    fn without_timestamp(&self, group: &Group<'_>, cure: &str) -> WorkloadError {
+        let cause = format!("missing in the first row of session `{}`", group.name());
+        self.error(group.line, "timestamp", cause, cure)
     }
 
     /// A delta session's context is all that was said before, so it can outgrow the limit although no row does.
@@ -330,49 +251,20 @@ impl<'a> Rows<'a> {
             }
             context += u64::from(turn.input) + u64::from(turn.output);
             if context > u64::from(MAX_TOKENS) {
-                let cause = format!("with all before it the session {}", over_limit(context));
+                let cause = format!("with all before it the session {}", checks::over_limit(context));
                 return Err(self.error(turn.line, "input_length", cause, "shorten the session"));
             }
         }
         Ok(())
     }
-
-    fn ids_of(&self, index: u32) -> &[u32] {
-        let end_of = |i: u32| self.turns.get(i as usize).map_or(0, |t| t.ids_end as usize);
-        let start = index.checked_sub(1).map_or(0, end_of);
-        self.ids.get(start..end_of(index)).unwrap_or_default()
-    }
-
-    /// Runs of equal tokens that make up the prompt of a row.
-    fn runs(&self, index: u32, turn: &Turn) -> Box<[(u32, u32)]> {
-        let mut runs: Vec<(u32, u32)> = Vec::new();
-        let mut left = turn.input;
-        for id in self.ids_of(index) {
-            let count = left.min(self.block_size);
-            left -= count;
-            match runs.last_mut() {
-                Some((last, n)) if last == id => *n += count,
-                _ => runs.push((*id, count)),
-            }
-        }
-        runs.into()
-    }
-
-    fn authored(&self, turn: &Turn) -> Option<Box<[u32]>> {
-        turn.authored.and_then(|(start, end)| self.tokens.get(start..end)).map(Into::into)
-    }
-
-    fn sessions(&self, concurrency: Option<u32>) -> Release {
-        let mut first = 0;
-        let session = |group: &Group<'_>| {
-            let start = first;
-            first += group.turns;
-            Session { name: group.name(), first: start, turns: group.turns }
-        };
-        Release::Sessions { sessions: self.groups.all.iter().map(session).collect(), concurrency, named: true }
-    }
 }
 
-fn over_limit(length: u64) -> String {
-    format!("has {length} tokens, more than the limit of {MAX_TOKENS}")
+fn sessions(groups: &[&Group<'_>], concurrency: Option<u32>) -> Release {
+    let mut first = 0;
+    let session = |group: &&Group<'_>| {
+        let start = first;
+        first += group.turns;
+        Session { name: group.name(), first: start, turns: group.turns }
+    };
+    Release::Sessions { sessions: groups.iter().map(session).collect(), concurrency, named: true }
 }

@@ -1,4 +1,4 @@
-//! One line of a Mooncake trace.
+//! One line of a Mooncake trace, or of its relative in which rows wait for others.
 //!
 //! The lists go into buffers that are reused from line to line: a trace of an hour holds some hundred thousand hash ids.
 
@@ -27,12 +27,25 @@ enum Field {
     Priority,
     StrictPriority,
     PolicyClass,
+    ToolWaitMs,
+    WaitFor,
+    PrefixReset,
+    RequestKind,
+    Branches,
+    ToolEvents,
     #[serde(other)]
     Unknown,
 }
 
+impl Field {
+    /// Whether only rows that wait for others have the field; in others it is unknown.
+    fn is_agentic(self) -> bool {
+        self as usize > Self::PolicyClass as usize
+    }
+}
+
 /// Name, other name and meaning of every known field, in the order of [`Field`].
-const FIELDS: [(&str, Option<&str>, &str); 11] = [
+const FIELDS: [(&str, Option<&str>, &str); 17] = [
     ("timestamp", Some("created_time"), "a number of milliseconds"),
     ("input_length", Some("input_tokens"), "a whole number of tokens"),
     ("output_length", Some("output_tokens"), "a whole number of tokens"),
@@ -44,6 +57,12 @@ const FIELDS: [(&str, Option<&str>, &str); 11] = [
     ("priority", None, "a whole number from -2147483648 to 2147483647"),
     ("strict_priority", None, "a whole number from 0 to 4294967295"),
     ("policy_class", None, "a string"),
+    ("tool_wait_ms", None, "a number of milliseconds"),
+    ("wait_for", None, "a list of strings"),
+    ("prefix_reset", None, "true or false"),
+    ("request_kind", None, "a string"),
+    ("branches", None, "a list of strings"),
+    ("tool_events", None, "a list of objects"),
 ];
 
 /// Cause of the error that a field and itself or its other name are both there.
@@ -66,14 +85,22 @@ pub(super) struct Row<'a> {
     pub input_length: Option<u64>,
     pub output_length: Option<u64>,
     pub session_id: Option<Cow<'a, str>>,
+    pub request_id: Option<Cow<'a, str>>,
     pub delay: Option<f64>,
+    /// Whether `hash_ids` is there.
+    pub hashed: bool,
     /// Whether `output_token_ids` is there.
     pub authored: bool,
+    pub tool_wait_ms: Option<f64>,
+    /// Requests that this one waits for.
+    pub wait_for: Vec<Cow<'a, str>>,
 }
 
 /// Space for the lists of a row, and the place where parsing is.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
+    /// Whether the fields of rows that wait for others are known.
+    pub agentic: bool,
     pub hash_ids: Vec<u64>,
     pub output_token_ids: Vec<u32>,
     /// Field whose value is being read.
@@ -94,6 +121,10 @@ pub(super) fn parse<'a>(line: &'a str, buffers: &mut Buffers) -> Result<Row<'a>,
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
+/// An object that is not looked at.
+#[derive(Deserialize)]
+struct Object {}
+
 struct RowVisitor<'b>(&'b mut Buffers);
 
 impl<'de> Visitor<'de> for RowVisitor<'_> {
@@ -107,6 +138,7 @@ impl<'de> Visitor<'de> for RowVisitor<'_> {
         let mut row = Row::default();
         let mut seen = 0_u32;
         while let Some(field) = map.next_key::<Field>()? {
+            let field = if field.is_agentic() && !self.0.agentic { Field::Unknown } else { field };
             if let Some((name, ..)) = FIELDS.get(field as usize) {
                 self.0.field = Some(name);
                 if seen & (1 << field as u32) != 0 {
@@ -118,15 +150,28 @@ impl<'de> Visitor<'de> for RowVisitor<'_> {
                 Field::Timestamp => row.timestamp = map.next_value()?,
                 Field::InputLength => row.input_length = map.next_value()?,
                 Field::OutputLength => row.output_length = map.next_value()?,
-                Field::HashIds => {
-                    map.next_value_seed(List(&mut self.0.hash_ids))?;
-                }
+                Field::HashIds => row.hashed = map.next_value_seed(List(&mut self.0.hash_ids))?,
                 Field::SessionId => row.session_id = map.next_value::<Option<Text<'de>>>()?.map(|t| t.0),
                 Field::Delay => row.delay = map.next_value()?,
                 Field::OutputTokenIds => row.authored = map.next_value_seed(List(&mut self.0.output_token_ids))?,
+                Field::RequestId => row.request_id = map.next_value::<Option<Text<'de>>>()?.map(|t| t.0),
+                Field::ToolWaitMs => row.tool_wait_ms = map.next_value()?,
+                Field::WaitFor => {
+                    let names = map.next_value::<Option<Vec<Text<'de>>>>()?.unwrap_or_default();
+                    row.wait_for.extend(names.into_iter().map(|name| name.0));
+                }
                 // Not used, but a wrong type is an error all the same.
-                Field::RequestId | Field::PolicyClass => {
+                Field::PolicyClass | Field::RequestKind => {
                     map.next_value::<Option<Text<'de>>>()?;
+                }
+                Field::PrefixReset => {
+                    map.next_value::<Option<bool>>()?;
+                }
+                Field::Branches => {
+                    map.next_value::<Option<Vec<Text<'de>>>>()?;
+                }
+                Field::ToolEvents => {
+                    map.next_value::<Option<Vec<Object>>>()?;
                 }
                 Field::Priority => {
                     map.next_value::<Option<i32>>()?;
@@ -234,8 +279,22 @@ mod tests {
     }
 
     #[test]
+    fn fields_of_rows_that_wait_are_unknown_elsewhere() {
+        let line = r#"{"request_id":"b","wait_for":["a"],"tool_wait_ms":5,"tool_events":[{}],"branches":["c"]}"#;
+        let mut buffers = Buffers { agentic: true, ..Buffers::default() };
+        let row = parse(line, &mut buffers).expect("a row");
+        assert_eq!((row.wait_for, row.tool_wait_ms), (vec!["a".into()], Some(5.0)));
+        let odd =
+            r#"{"wait_for":7,"tool_wait_ms":"x","tool_events":1,"prefix_reset":3,"request_kind":0,"branches":{}}"#;
+        parse(odd, &mut Buffers::default()).expect("unknown fields are passed over");
+        assert!(parse(odd, &mut buffers).is_err());
+        assert_eq!(buffers.field, Some("wait_for"));
+    }
+
+    #[test]
     fn every_known_field_has_a_name_at_its_place() {
         assert_eq!(FIELDS[Field::PolicyClass as usize].0, "policy_class");
+        assert_eq!(FIELDS[Field::ToolEvents as usize].0, "tool_events");
         assert_eq!(FIELDS.len(), Field::Unknown as usize);
     }
 }

@@ -29,8 +29,17 @@ pub(super) fn parse<'a>(line: &'a str, buffers: &mut Buffers) -> Option<Row<'a>>
                 scan.token(b'"')?;
                 set(&mut row.session_id, Cow::Borrowed(scan.text()?))?;
             }
+            "request_id" => {
+                scan.token(b'"')?;
+                set(&mut row.request_id, Cow::Borrowed(scan.text()?))?;
+            }
+            "tool_wait_ms" if buffers.agentic => set(&mut row.tool_wait_ms, scan.number()?)?,
+            "wait_for" if buffers.agentic && row.wait_for.is_empty() => scan.names(&mut row.wait_for)?,
             // An empty list would hide a second one; it is an error anyhow.
-            "hash_ids" if buffers.hash_ids.is_empty() => scan.list(&mut buffers.hash_ids)?,
+            "hash_ids" if buffers.hash_ids.is_empty() => {
+                scan.list(&mut buffers.hash_ids)?;
+                row.hashed = true;
+            }
             _ => return None,
         }
         scan.space();
@@ -42,6 +51,16 @@ pub(super) fn parse<'a>(line: &'a str, buffers: &mut Buffers) -> Option<Row<'a>>
     }
     scan.space();
     (scan.at == line.len()).then_some(row)
+}
+
+/// Reads `text` if it is a list of plain whole numbers below 2^64 and nothing else. `into` holds them then, and anything
+/// otherwise.
+pub(super) fn list_of(text: &str, into: &mut Vec<u64>) -> bool {
+    into.clear();
+    let mut scan = Scan { text, at: 0 };
+    let read = scan.list(into);
+    scan.space();
+    read.is_some() && scan.at == text.len()
 }
 
 /// Fills `slot`; a second value is for the general parser to refuse.
@@ -118,6 +137,21 @@ impl<'a> Scan<'a> {
         if self.at == fraction { None } else { self.text.get(start..self.at)?.parse().ok() }
     }
 
+    /// A list of texts that is not empty: an empty one would hide a second one.
+    fn names(&mut self, into: &mut Vec<Cow<'a, str>>) -> Option<()> {
+        self.token(b'[')?;
+        loop {
+            self.token(b'"')?;
+            into.push(Cow::Borrowed(self.text()?));
+            self.space();
+            match self.take()? {
+                b',' => {}
+                b']' => return Some(()),
+                _ => return None,
+            }
+        }
+    }
+
     /// A list of whole numbers. Written out over an iterator because this loop sees nine tenths of a file.
     fn list(&mut self, into: &mut Vec<u64>) -> Option<()> {
         self.token(b'[')?;
@@ -173,7 +207,8 @@ mod tests {
 
     /// What both readers make of a line; nothing where the reader gives up or refuses.
     fn both(line: &str) -> (Option<String>, Option<String>) {
-        let (mut fast, mut general) = (Buffers::default(), Buffers::default());
+        let buffers = || Buffers { agentic: true, ..Buffers::default() };
+        let (mut fast, mut general) = (buffers(), buffers());
         let quick = parse(line, &mut fast).map(|row| format!("{row:?} {:?}", fast.hash_ids));
         let full = row::parse(line, &mut general).ok().map(|row| format!("{row:?} {:?}", general.hash_ids));
         (quick, full)
@@ -186,6 +221,7 @@ mod tests {
             r#"{"created_time":500.5,"input_tokens":800,"output_tokens":12,"hash_ids":[9999999999999999999]}  "#,
             r#"{"session_id": "ä", "delay": 12345678901234567, "output_length": 1, "hash_ids": [ 7 ,8 ]}"#,
             r#"{"delay_ms": 0.1, "output_length": 1, "hash_ids": [7]}"#,
+            r#"{"request_id": "b", "wait_for": ["a" , "c"], "tool_wait_ms": 3, "hash_ids": [7]}"#,
         ] {
             let (quick, full) = both(line);
             assert!(quick.is_some(), "{line}");
@@ -215,6 +251,8 @@ mod tests {
             r#"{"timestamp":1} x"#,
             r#"{"timestamp":1,}"#,
             r#"{"other":1}"#,
+            r#"{"wait_for":[]}"#,
+            r#"{"wait_for":["a",]}"#,
         ] {
             assert_eq!(both(line).0, None, "{line}");
         }
@@ -225,10 +263,10 @@ mod tests {
         fn what_is_read_is_what_the_general_parser_reads(
             fields in prop::collection::vec((
                 prop::sample::select(vec!["timestamp", "created_time", "input_length", "output_tokens", "hash_ids",
-                    "session_id", "delay", "priority"]),
+                    "session_id", "delay", "priority", "request_id", "wait_for", "tool_wait_ms"]),
                 prop::sample::select(vec!["0", "00", "7", "1.5", "1.", ".5", "-1", "1e2", "12345678901234567890",
                     "9007199254740993", "0.1234567890123456789", "null", "\"a\"", "\"\\u0041\"", "[1]", "[1, 2 ,3]",
-                    "[]", "[01]", "[1.0]", "{}"]),
+                    "[]", "[01]", "[1.0]", "{}", "[\"a\"]", "[\"a\", \"b\" ]"]),
             ), 0..5),
             space in prop::sample::select(vec!["", " ", "\t", "\r"]),
             end in prop::sample::select(vec!["}", "", "}}", "} ", ",}"]),

@@ -30,7 +30,7 @@ pub(super) fn generate(load: &SyntheticLoad, run: &Run) -> Result<Workload, Work
 
     let arrivals = match concurrency {
         Some(_) => vec![SimTime::ZERO; load.request_count as usize],
-        None => arrivals(load, speedup)?,
+        None => arrival_times(load.arrivals, load.arrival_seed, load.request_count, speedup)?,
     };
     let think = SimDuration::from_ms(load.inter_turn_delay_ms / speedup)
         .map_err(|e| WorkloadError::setting("inter_turn_delay_ms", e.to_string(), "give milliseconds, zero or more"))?;
@@ -53,7 +53,7 @@ pub(super) fn generate(load: &SyntheticLoad, run: &Run) -> Result<Workload, Work
         Release::Sessions { sessions, concurrency, named: !simple }
     };
     let content = if simple { Content::Unique } else { shared_prefixes(load, turns, block_size(&run.topology)) };
-    Ok(Workload { requests, release, content, planned_outputs: !simple, notes: Vec::new() })
+    Ok(Workload { requests, release, content, planned_outputs: !simple, timed: true, notes: Vec::new() })
 }
 
 fn check(load: &SyntheticLoad, turns: u32) -> Result<(), WorkloadError> {
@@ -75,11 +75,16 @@ fn check(load: &SyntheticLoad, turns: u32) -> Result<(), WorkloadError> {
 /// Arrivals of requests or sessions: the first at 0, the others a gap later each.
 ///
 /// The sum is kept in milliseconds as a float and rounded once per arrival, as the reference's sums are.
-fn arrivals(load: &SyntheticLoad, speedup: f64) -> Result<Vec<SimTime>, WorkloadError> {
-    let mut gap = gaps(load.arrivals, load.arrival_seed);
+pub(super) fn arrival_times(
+    process: Option<SyntheticArrivals>,
+    seed: u64,
+    count: u32,
+    speedup: f64,
+) -> Result<Vec<SimTime>, WorkloadError> {
+    let mut gap = gaps(process, seed);
     let mut at_ms = 0.0;
-    let mut arrivals = Vec::with_capacity(load.request_count as usize);
-    for index in 0..load.request_count {
+    let mut arrivals = Vec::with_capacity(count as usize);
+    for index in 0..count {
         if index > 0 {
             at_ms += gap();
         }

@@ -102,11 +102,7 @@ fn a_single_huge_row_is_read() {
     let ids = vec!["7"; 3_000_000].join(",");
     let row = format!("{{\"timestamp\":0,\"output_length\":1,\"hash_ids\":[{ids}]}}");
     assert_eq!(lengths(&read(&row).expect("a trace")), [(3_000_000 * 512, 1)]);
-    let error = read_with(row.as_bytes(), |run| {
-        if let TrafficSource::Trace { block_size, .. } = &mut run.traffic.source {
-            *block_size = u32::MAX;
-        }
-    });
+    let error = read_with(row.as_bytes(), |run| reading(run).block_size = Some(u32::MAX));
     let error = error.expect_err("too many tokens").to_string();
     assert!(error.contains("line 1, `input_length`: has 12884901885000000 tokens"), "{error}");
 }
