@@ -20,7 +20,7 @@ use super::{ForwardPassTable, MemoryParts, ModelShape, PerfError, TableMeta};
 const MOST_CANDIDATES: usize = 8;
 
 /// How to go on without a table.
-const CURE: &str = "give one of these, estimate with `--on-missing-timing roofline`, or add a table of your own with \
+const CURE: &str = "give one of those below, estimate with `--on-missing-timing roofline`, or add a table of your own with \
                     `--perf-tables DIR`; `dynosim perf list` shows all tables";
 
 /// A table in the program.
@@ -233,11 +233,10 @@ impl TableLibrary {
             return entry.table();
         }
         let likeness = |entry: &TableEntry| strsim::jaro_winkler(&entry.key().to_lowercase(), name);
-        let mut near: Vec<&TableEntry> = self.entries().collect();
-        near.sort_by(|a, b| likeness(b).total_cmp(&likeness(a)));
-        let lines = near.iter().take(MOST_CANDIDATES).map(|entry| entry.line()).collect();
-        let cure =
-            "give one of these, or a table of your own with `--perf-tables DIR`; `dynosim perf list` shows all tables";
+        let mut near: Vec<(f64, &TableEntry)> = self.entries().map(|entry| (likeness(entry), entry)).collect();
+        near.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let lines = near.iter().take(MOST_CANDIDATES).map(|(_, entry)| entry.line()).collect();
+        let cure = "give one of those below, or a table of your own with `--perf-tables DIR`; `dynosim perf list` shows all tables";
         Err(PerfError::no_match(format!("there is no timing table `{}`", key.trim()), lines, cure))
     }
 
@@ -263,14 +262,17 @@ impl TableLibrary {
 
     /// The error when condition `index` leaves none of `left`.
     fn missing(&self, wanted: &Wanted<'_>, index: usize, what: &str, left: &[&TableEntry]) -> PerfError {
-        let mut cause = format!("there is no timing table for {}", wanted.describe());
-        if index == 0 {
-            cause += ": no table has this model";
-        } else {
-            cause += &format!(": no table of {} has {what}", wanted.name.family);
-        }
+        let conditions = wanted.conditions();
+        let met: String = conditions[1..index.max(1)].iter().map(|(met, _)| format!(", {met}")).collect();
+        let model = if index == 0 { "no table".to_owned() } else { format!("no table of {}{met}", wanted.name.family) };
+        let cause = format!("there is no timing table for {}: {model} has {what}", wanted.describe());
         let mut near: Vec<&TableEntry> = self.entries().filter(|entry| wanted.is_related(entry)).collect();
-        near.sort_by_key(|entry| wanted.differences(entry));
+        if near.is_empty() {
+            near = self.entries().collect();
+        }
+        near.sort_by_cached_key(|entry| {
+            (!wanted.is_model(entry), conditions.iter().filter(|(_, fits)| !fits(entry)).count())
+        });
         let lines = near.iter().take(MOST_CANDIDATES).map(|entry| entry.line()).collect();
         let other_format = index == 1 && wanted.key.gemm.is_none();
         let cure = match left.first().filter(|_| other_format) {
@@ -384,12 +386,6 @@ impl<'a> Wanted<'a> {
     /// Whether an entry is worth mentioning when there is no table.
     fn is_related(&self, entry: &TableEntry) -> bool {
         self.is_model(entry) || system_name(&entry.meta.system) == self.system
-    }
-
-    /// How far an entry is from what was asked for, for a list: another model first of all.
-    fn differences(&self, entry: &TableEntry) -> (bool, usize) {
-        let conditions = self.conditions();
-        (!self.is_model(entry), conditions.iter().filter(|(_, fits)| !fits(entry)).count())
     }
 
     /// Which of two tables that both fit is better: by weight format, the user's, by version, by KV cache.
