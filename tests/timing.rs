@@ -100,6 +100,14 @@ fn half_a_description_of_a_model_is_refused() {
 }
 
 #[test]
+fn experts_shared_by_more_groups_than_measured_are_refused() {
+    let moe = json!({ "aic_backend": "vllm", "aic_system": "h200_sxm", "aic_model_path": "Qwen/Qwen3-30B-A3B" });
+    assert!(engine(&resolve(moe.clone(), json!({}))).timing.provenance.contains("qwen3-30b-a3b-bf16"));
+    let text = message(with(moe, json!({ "aic_attention_dp_size": 2 })), json!({}));
+    assert!(text.contains("aic_attention_dp_size") && text.contains("measured with 1"), "{text}");
+}
+
+#[test]
 fn a_table_brings_its_tensor_parallel_size() {
     let table = json!({ "timing": { "table": "qwen3-32b-fp8__h200_sxm__vllm__tp4" } });
     assert_eq!(engine(&resolve(table.clone(), json!({}))).gpus_per_worker(), 4);

@@ -345,6 +345,15 @@ impl TimingContext {
         };
         match self.library().resolve(&key) {
             Ok((table, remarks)) => {
+                let groups = args.count("aic_attention_dp_size").unwrap_or(1);
+                if table.model.experts.is_some() && table.meta.attention_dp != groups {
+                    let cause = format!(
+                        "is {groups}, but the table of this mixture of experts was measured with {}",
+                        table.meta.attention_dp
+                    );
+                    let cure = "give that size, add a table, or estimate with `\"timing\": {\"roofline\": ...}`";
+                    return Err(args.error("aic_attention_dp_size", cause, cure));
+                }
                 warnings.extend(remarks.into_iter().map(|text| format!("`{}`: {text}", args.path)));
                 Ok(Chosen::table(table))
             }
