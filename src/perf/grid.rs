@@ -166,40 +166,61 @@ impl Grid {
     /// The values of one row, column after column.
     pub fn walk(&self, row: f64) -> RowWalk<'_> {
         let row = self.rows.locate(row);
-        let width = self.columns.len();
-        let (below, above) = self.values[row.index * width..(row.index + 2) * width].split_at(width);
-        RowWalk { columns: &self.columns, below, above, part: row.part, index: 0 }
+        let mut walk = RowWalk { grid: self, row, index: 0, next: 0.0, left: 0.0, density: 0.0, from: 0.0, rise: 0.0 };
+        walk.enter();
+        walk
     }
 
-    /// The value at (`row`, `column`), linear in both.
+    /// The value at (`row`, `column`), linear in both: first between the rows, then between the columns.
     #[inline]
     pub fn at(&self, row: f64, column: f64) -> f64 {
-        let (below, above, part) = self.around(row, column);
-        mix(below, above, part)
+        let (row, column) = (self.rows.locate(row), self.columns.locate(column));
+        mix(self.knot(row, column.index), self.knot(row, column.index + 1), column.part)
+    }
+
+    /// The value at a row and the knot `column`.
+    #[inline]
+    fn knot(&self, row: Position, column: usize) -> f64 {
+        let width = self.columns.len();
+        let below = row.index * width + column;
+        mix(self.values[below], self.values[below + width], row.part)
     }
 }
 
 /// [`Grid::at`] of one row at columns that do not decrease.
 #[derive(Debug, Clone)]
 pub(super) struct RowWalk<'a> {
-    columns: &'a Axis,
-    below: &'a [f64],
-    above: &'a [f64],
-    part: f64,
+    grid: &'a Grid,
+    row: Position,
     /// Segment of the column asked for last.
     index: usize,
+    /// Where the segment ends, where it begins, and one over its length.
+    next: f64,
+    left: f64,
+    density: f64,
+    /// Value at its begin, and by how much it rises.
+    from: f64,
+    rise: f64,
 }
 
 impl RowWalk<'_> {
     /// The value at `column`, not below the one before.
     #[inline]
     pub fn at(&mut self, column: f64) -> f64 {
-        let knots = &self.columns.knots;
-        while self.index + 2 < knots.len() && knots[self.index + 1] <= column {
+        while column >= self.next {
             self.index += 1;
+            self.enter();
         }
-        let position = self.columns.position(self.index, column);
-        mix(between(self.below, position), between(self.above, position), self.part)
+        self.from + self.rise * ((column - self.left) * self.density).max(0.0)
+    }
+
+    /// Gets the figures of the segment ready.
+    fn enter(&mut self) {
+        let (axis, last) = (&self.grid.columns, self.grid.columns.len() - 2);
+        self.next = if self.index < last { axis.knots[self.index + 1] } else { f64::INFINITY };
+        (self.left, self.density) = (axis.knots[self.index], axis.density[self.index]);
+        self.from = self.grid.knot(self.row, self.index);
+        self.rise = self.grid.knot(self.row, self.index + 1) - self.from;
     }
 }
 

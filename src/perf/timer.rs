@@ -132,11 +132,13 @@ fn at_least(ms: f64, least: f64) -> f64 {
 /// near a tie, not negative, not huge.
 #[inline]
 fn quick_nanos(ms: f64) -> Option<u64> {
+    /// From here on doubles are whole numbers, so that adding it rounds.
+    const WHOLE: f64 = 4_503_599_627_370_496.0;
     let nanos = ms * 1e6;
-    let whole = nanos as u64;
-    let part = nanos - whole as f64;
-    let sure = (0.0..1e12).contains(&nanos) && (part - 0.5).abs() > 1e-3;
-    sure.then_some(whole + u64::from(part > 0.5))
+    let shifted = nanos + WHOLE;
+    let part = nanos - (shifted - WHOLE);
+    let sure = (0.0..1e12).contains(&nanos) && part.abs() < 0.499;
+    sure.then_some(shifted.to_bits() & (WHOLE as u64 - 1))
 }
 
 /// `ms` milliseconds as nanoseconds, divided by `ratio` unless that is 0: each step rounded to nearest, ties to even.
