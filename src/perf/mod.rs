@@ -28,15 +28,30 @@ pub struct PassTimer {
     by_active: Arc<[u64]>,
 }
 
+/// Below this many nanoseconds (over two hours) a product of doubles is off by less than a thousandth of one.
+const EXACT_ENOUGH: f64 = (1_u64 << 43) as f64;
+
 /// `ms` milliseconds as nanoseconds, divided by `ratio` unless that is 0: each step rounded to nearest, ties to even.
 fn scaled(ms: f64, ratio: f64) -> SimDuration {
-    let unscaled = Duration::try_from_secs_f64(ms / 1000.0).unwrap_or(Duration::MAX);
-    let scaled = if ratio > 0.0 && !unscaled.is_zero() {
-        Duration::try_from_secs_f64(unscaled.as_secs_f64() / ratio).unwrap_or(Duration::MAX)
-    } else {
-        unscaled
-    };
-    SimDuration::from_nanos(u64::try_from(scaled.as_nanos()).unwrap_or(u64::MAX))
+    let unscaled = nanos(ms / 1000.0);
+    // Short spans divided by 1 are the same again.
+    let same = ratio <= 0.0 || (ratio == 1.0 && (unscaled as f64) < EXACT_ENOUGH) || unscaled == 0;
+    SimDuration::from_nanos(if same { unscaled } else { nanos(Duration::from_nanos(unscaled).as_secs_f64() / ratio) })
+}
+
+/// Seconds as nanoseconds: the exact value of the double, rounded to nearest, ties to even; at most what 64 bits hold.
+fn nanos(seconds: f64) -> u64 {
+    let product = seconds * 1e9;
+    if (0.0..EXACT_ENOUGH).contains(&product) {
+        let whole = product as u64;
+        let rest = product - whole as f64;
+        // Away from a tie the rounding of the product cannot matter.
+        if (rest - 0.5).abs() > 0.01 {
+            return whole + u64::from(rest > 0.5);
+        }
+    }
+    let exact = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+    u64::try_from(exact.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl PassTimer {
@@ -93,5 +108,22 @@ mod tests {
         assert_eq!(scaled(32.105_859, 0.0).as_nanos(), 32_105_859);
         assert_eq!(scaled(32.105_859, 3.0).as_nanos(), 10_701_953);
         assert_eq!(scaled(0.0, 2.0), SimDuration::ZERO);
+    }
+
+    #[test]
+    fn the_short_way_to_nanoseconds_gives_what_the_exact_one_does() {
+        let exact = |seconds: f64| Duration::from_secs_f64(seconds).as_nanos() as u64;
+        for n in 0..200_000_u64 {
+            // Random-looking spans up to an hour, and spans next to ties.
+            let seconds = (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f64 * 2.1e-4;
+            let tie = (n as f64 + 0.5) * 1e-9;
+            for seconds in [seconds, tie, tie.next_up(), tie.next_down()] {
+                assert_eq!(nanos(seconds), exact(seconds), "{seconds}");
+                let again = Duration::from_nanos(nanos(seconds)).as_secs_f64();
+                assert_eq!(exact(again), nanos(seconds), "{seconds}");
+            }
+        }
+        assert_eq!(nanos(f64::NAN), u64::MAX);
+        assert_eq!(nanos(1e300), u64::MAX);
     }
 }

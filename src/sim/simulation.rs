@@ -288,6 +288,7 @@ impl Simulation {
                 break;
             }
         }
+        self.world.resource_mut::<VirtualClock>().looks += 1;
     }
 
     fn provision_to(&mut self, to: SimTime) {

@@ -43,12 +43,34 @@ pub struct Engine {
     pub idle_at: SimTime,
     /// No pass starts any more: the time cap is behind.
     pub frozen: bool,
+    /// It has requests, but a pass had nothing to do: [`VirtualClock::looks`](super::clock::VirtualClock::looks) then.
+    pub stuck: Option<u64>,
 }
 
 impl Engine {
     /// Whether any rank has requests to work on.
     pub fn has_work(&self) -> bool {
         !self.frozen && self.ranks.iter().any(Scheduler::has_work)
+    }
+
+    /// Accounts for passes that had nothing to do since it got stuck, one for every look before number `look`.
+    pub fn catch_up(&mut self, look: u64) {
+        if let Some(stuck) = self.stuck.take() {
+            let missed = look.saturating_sub(stuck + 1);
+            self.idle(missed);
+        }
+    }
+
+    /// A pass at look number `look` had nothing to do.
+    pub fn get_stuck(&mut self, look: u64) {
+        self.idle(1);
+        self.stuck = Some(look);
+    }
+
+    /// So many passes had nothing to do. Returns whether the last of them changed anything.
+    pub fn idle(&mut self, passes: u64) -> bool {
+        let ranks = self.ranks.iter_mut().filter(|rank| rank.has_work());
+        ranks.fold(false, |changed, rank| rank.idle(passes) || changed)
     }
 
     /// Whether nothing is left, holds and announced requests included.
@@ -118,6 +140,7 @@ impl Pool {
             next_rank: 0,
             idle_at: SimTime::ZERO,
             frozen: false,
+            stuck: None,
         };
         (Worker { id, role: self.role }, Lifecycle(state), engine)
     }

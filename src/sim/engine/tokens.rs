@@ -72,7 +72,8 @@ impl GapCounts {
                 }
             }
         }
-        gaps.sort_unstable();
+        // Steps come in ascending order already, a run for every scheduler: a stable sort merges them.
+        gaps.sort();
         let mut merged: Vec<(u64, i64)> = Vec::new();
         for (ns, n) in gaps {
             match merged.last_mut() {
