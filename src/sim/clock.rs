@@ -16,14 +16,11 @@ pub struct VirtualClock {
     pub limit: SimTime,
     /// Last instant at which anything happened.
     pub last_event: SimTime,
-    /// How often idle workers with requests were looked at so far: once in every round, also in the one that finds an
-    /// instant settled, and also at the ends of passes that concern nobody else.
-    pub looks: u64,
 }
 
 impl Default for VirtualClock {
     fn default() -> Self {
-        Self { now: SimTime::ZERO, limit: SimTime::ZERO, last_event: SimTime::ZERO, looks: 0 }
+        Self { now: SimTime::ZERO, limit: SimTime::ZERO, last_event: SimTime::ZERO }
     }
 }
 

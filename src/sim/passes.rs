@@ -11,7 +11,7 @@ use super::clock::{Agenda, Due, VirtualClock};
 use super::engine::EngineEvent;
 use super::handoff::Handoffs;
 use super::request::{News, NewsItem, Prompts};
-use super::worker::{Engine, Fleet, Worker};
+use super::worker::{Engine, Fleet, Stuck, Worker};
 
 /// A pass ended at `at`: the worker is idle, waiting actions resume, what happened is published.
 fn complete_pass(worker: Worker, engine: &mut Engine, at: SimTime, handoffs: &mut Handoffs, news: &mut News) {
@@ -69,7 +69,8 @@ pub fn complete_passes(
 pub fn start_passes(
     facts: Res<RunFacts>,
     fleet: Res<Fleet>,
-    mut clock: ResMut<VirtualClock>,
+    clock: Res<VirtualClock>,
+    mut stuck: ResMut<Stuck>,
     mut agenda: ResMut<Agenda>,
     mut handoffs: ResMut<Handoffs>,
     mut news: ResMut<News>,
@@ -79,25 +80,27 @@ pub fn start_passes(
         return;
     }
     let now = clock.now;
-    clock.looks += 1;
+    stuck.look(1);
     for member in fleet.pools.iter().flat_map(|pool| &pool.members) {
         let Ok((worker, engine)) = engines.get_mut(member.entity) else { continue };
         let engine = engine.into_inner();
         while engine.busy_until.is_none() && engine.has_work() {
-            engine.catch_up(clock.looks);
+            engine.idle(stuck.leave(*worker));
             if let [rank] = engine.ranks.as_mut_slice()
                 && worker.role == Role::Prefill
             {
                 rank.run_on(now, now);
             }
             let (end, worked) = run_pass(engine, now);
+            stuck.passes(*worker, u64::from(worked || end > now));
             if end > now {
                 engine.busy_until = Some(end);
                 agenda.enter(end, Due::PassEnd(member.entity));
             } else if worked {
                 complete_pass(*worker, engine, now, &mut handoffs, &mut news);
             } else if !(facts.single_worker && engine.idle(1)) {
-                engine.get_stuck(clock.looks);
+                engine.idle(1);
+                stuck.enter(*worker, 0);
                 break;
             }
         }
@@ -111,6 +114,7 @@ pub fn run_on(
     prompts: Res<Prompts>,
     arrivals: Res<Arrivals>,
     mut clock: ResMut<VirtualClock>,
+    mut stuck: ResMut<Stuck>,
     mut agenda: ResMut<Agenda>,
     mut news: ResMut<News>,
     mut engines: Query<(Entity, &Worker, &mut Engine)>,
@@ -145,12 +149,14 @@ pub fn run_on(
         clock.last_event = clock.last_event.max(at);
         engine.busy_until = None;
         let (end, idle, passes) = run_privately(*worker, engine, at, border, facts.single_worker, &mut news);
-        clock.looks += 2 * (passes + u64::from(idle));
+        stuck.look(2 * (passes + u64::from(idle)));
+        stuck.passes(*worker, passes);
         if idle {
             clock.last_event = clock.last_event.max(end);
             if engine.has_work() {
-                // The first of the two looks at this instant found nothing to do.
-                engine.get_stuck(clock.looks - 1);
+                engine.idle(1);
+                // That was at the first of the two looks at this instant.
+                stuck.enter(*worker, 1);
             }
         } else {
             engine.busy_until = Some(end);

@@ -43,28 +43,12 @@ pub struct Engine {
     pub idle_at: SimTime,
     /// No pass starts any more: the time cap is behind.
     pub frozen: bool,
-    /// It has requests, but a pass had nothing to do: [`VirtualClock::looks`](super::clock::VirtualClock::looks) then.
-    pub stuck: Option<u64>,
 }
 
 impl Engine {
     /// Whether any rank has requests to work on.
     pub fn has_work(&self) -> bool {
         !self.frozen && self.ranks.iter().any(Scheduler::has_work)
-    }
-
-    /// Accounts for passes that had nothing to do since it got stuck, one for every look before number `look`.
-    pub fn catch_up(&mut self, look: u64) {
-        if let Some(stuck) = self.stuck.take() {
-            let missed = look.saturating_sub(stuck + 1);
-            self.idle(missed);
-        }
-    }
-
-    /// A pass at look number `look` had nothing to do.
-    pub fn get_stuck(&mut self, look: u64) {
-        self.idle(1);
-        self.stuck = Some(look);
     }
 
     /// So many passes had nothing to do. Returns whether the last of them changed anything.
@@ -140,7 +124,6 @@ impl Pool {
             next_rank: 0,
             idle_at: SimTime::ZERO,
             frozen: false,
-            stuck: None,
         };
         (Worker { id, role: self.role }, Lifecycle(state), engine)
     }
@@ -165,6 +148,56 @@ impl Pool {
     /// Workers in `state`.
     pub fn count(&self, state: WorkerState) -> u32 {
         self.members.iter().filter(|m| m.state == state).count() as u32
+    }
+}
+
+/// Workers that have requests but nothing to do for a pass. In the reference every *look* at one runs a pass without
+/// effect, which counts for schedulers that change with time alone; here such passes are made up for when something
+/// happens to the worker.
+///
+/// A round looks at all idle workers once, and at an instant there is one round more than there is something to do. In a
+/// pool workers are looked at by ascending number, and the stuck ones once more whenever another one starts a pass.
+#[derive(Resource, Debug, Default)]
+pub struct Stuck {
+    /// Looks so far.
+    looks: u64,
+    workers: Vec<StuckWorker>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct StuckWorker {
+    worker: Worker,
+    /// Number of the look at which a pass had nothing to do.
+    since: u64,
+    /// Looks in between, because other workers of the pool started passes.
+    between: u64,
+}
+
+impl Stuck {
+    /// So many looks at all idle workers.
+    pub fn look(&mut self, times: u64) {
+        self.looks += times;
+    }
+
+    /// A pass of `worker` had nothing to do at the last look but `ago`.
+    pub fn enter(&mut self, worker: Worker, ago: u64) {
+        self.workers.push(StuckWorker { worker, since: self.looks - ago, between: 0 });
+    }
+
+    /// Passes without effect that `worker` would have had since it got stuck, before this look. It is not stuck any more.
+    pub fn leave(&mut self, worker: Worker) -> u64 {
+        let Some(position) = self.workers.iter().position(|stuck| stuck.worker == worker) else { return 0 };
+        let stuck = self.workers.swap_remove(position);
+        self.looks.saturating_sub(stuck.since + 1) + stuck.between
+    }
+
+    /// `worker` started so many passes.
+    pub fn passes(&mut self, worker: Worker, passes: u64) {
+        for stuck in &mut self.workers {
+            if stuck.worker.role == worker.role && stuck.worker.id < worker.id {
+                stuck.between += passes;
+            }
+        }
     }
 }
 
