@@ -61,6 +61,7 @@ impl<'a> Replay<'a> {
             release: Release::Flat,
             content: Content::Unique,
             planned_outputs: true,
+            timed: true,
             notes: Vec::new(),
         };
         Self { run, workload }

@@ -167,10 +167,15 @@ impl Handoffs {
         if self.open.is_empty() {
             return;
         }
-        if self.open.get(&request).is_some_and(|h| h.held_at.is_some() && !h.released) {
+        let Some(handoff) = self.open.remove(&request) else { return };
+        if handoff.held_at.is_some() && !handoff.released {
             self.ended.insert(request, record);
         }
-        self.open.remove(&request);
+        if handoff.held_at.is_none()
+            && let Some(destination) = handoff.destination
+        {
+            self.queue.push_back(Action::Cancel { request, destination });
+        }
     }
 
     /// A dead end failed `request`: its workers get their blocks back.

@@ -99,6 +99,7 @@ pub struct EnginesPlugin;
 impl Plugin for EnginesPlugin {
     fn build(&self, app: &mut App) {
         app.init_resource::<request::News>()
+            .init_resource::<worker::Stuck>()
             .init_resource::<request::Requests>()
             .add_systems(SimStep, (passes::complete_passes, request::apply_news).chain().in_set(SimSet::Completions))
             .add_systems(SimStep, passes::start_passes.in_set(SimSet::Engines))

@@ -16,7 +16,7 @@ use super::kv::PromptIndex;
 use super::metrics::{FinalStatus, Outcome, Snapshot, WorkerSnapshot, WorkerState};
 use super::request::{News, NewsItem, Requests, Timeline, add_tokens};
 use super::scaling::{Scaling, is_settled, provision};
-use super::worker::{Engine, Fleet, Lifecycle, Pool, Worker};
+use super::worker::{Engine, Fleet, Lifecycle, Pool, Stuck, Worker};
 use super::{Prompts, RunFacts, RunOn, SimPlugin, SimStep};
 
 /// Why a simulation cannot be set up.
@@ -289,6 +289,7 @@ impl Simulation {
                 break;
             }
         }
+        self.world.resource_mut::<Stuck>().look(1);
     }
 
     fn provision_to(&mut self, to: SimTime) {

@@ -158,6 +158,14 @@ impl Scheduler {
         either!(self, s => s.emit(formed, end));
     }
 
+    /// So many passes had nothing to do. Returns whether the last of them changed anything: then the next one may have.
+    pub fn idle(&mut self, passes: u64) -> bool {
+        match self {
+            Self::Vllm(_) => false,
+            Self::Sglang(s) => s.idle(passes),
+        }
+    }
+
     /// Runs passes that start before `until` (the first one `now`) as long as nothing but decoding happens. Returns when
     /// the last of them ends.
     pub fn run_on(&mut self, now: SimTime, until: SimTime) -> SimTime {

@@ -427,3 +427,150 @@ impl RadixCache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A path of shared pages: node `n` covers the next `pages` pages.
+    fn path(parts: &[(u32, u32)]) -> Vec<Segment> {
+        let mut lo = 0;
+        let segment = |&(node, pages): &(u32, u32)| {
+            let segment = Segment { node, lo, hi: lo + pages };
+            lo += pages;
+            segment
+        };
+        parts.iter().map(segment).collect()
+    }
+
+    /// A request that computes `pages` pages, caches all of them and leaves, at times from `at` on.
+    fn visit(cache: &mut RadixCache, key: PageKey<'_>, pages: u32, at: u64) -> u32 {
+        let (found, node) = cache.find(key, pages, Stamp::between(at, 0));
+        cache.lock(node);
+        cache.evict((pages - found).saturating_sub(cache.free()));
+        assert!(cache.take(pages - found));
+        let end = cache.insert(node, key, found, pages, Stamp::between(at, 1));
+        cache.mark_used(node, Stamp::between(at, 1));
+        cache.move_lock(node, end);
+        cache.unlock(end, Stamp::default());
+        found
+    }
+
+    #[test]
+    fn the_tail_of_the_leaf_unused_longest_goes_first_and_a_stem_after_its_branches() {
+        let mut cache = RadixCache::new(12);
+        let (a, b) = (path(&[(0, 4), (1, 4)]), path(&[(0, 4), (2, 4)]));
+        let (a, b) = (PageKey::new(&a, 0), PageKey::new(&b, 1));
+        assert_eq!(visit(&mut cache, a, 8, 0), 0);
+        assert_eq!(visit(&mut cache, b, 8, 1), 4);
+        assert_eq!((cache.free(), cache.evictable()), (0, 12));
+        cache.evict(3);
+        assert_eq!((cache.count(a, 8), cache.count(b, 8)), (5, 8));
+        cache.evict(3);
+        // The branch of `a` is gone; its stem is still that of `b`, which was used later.
+        assert_eq!((cache.count(a, 8), cache.count(b, 8)), (4, 6));
+        cache.evict(20);
+        assert_eq!((cache.count(b, 8), cache.free()), (0, 12));
+    }
+
+    #[test]
+    fn a_locked_path_is_not_evicted_and_pages_computed_twice_are_given_back() {
+        let mut cache = RadixCache::new(10);
+        let own = PageKey::new(&[], 7);
+        let shared = path(&[(3, 4)]);
+        let (one, two) = (PageKey::new(&shared, 0), PageKey::new(&shared, 1));
+        // Both compute the same four pages at the same time.
+        assert!(cache.take(8));
+        let first = cache.insert(ROOT, one, 0, 4, Stamp::between(0, 1));
+        cache.lock(first);
+        let second = cache.insert(ROOT, two, 0, 4, Stamp::between(0, 2));
+        assert_eq!((first, cache.free()), (second, 6));
+        cache.evict(10);
+        assert_eq!((cache.count(one, 4), cache.free()), (4, 6));
+        assert_eq!(cache.count(own, 4), 0);
+        cache.unlock(first, Stamp::between(0, 3));
+        cache.evict(10);
+        assert_eq!(cache.free(), 10);
+    }
+
+    /// The books of the cache against its nodes.
+    fn check_books(cache: &RadixCache, private: u32) -> Result<(), TestCaseError> {
+        let live = |id: &u32| *id != ROOT && !cache.vacant.contains(id);
+        let ids: Vec<u32> = (0..cache.nodes.len() as u32).filter(live).collect();
+        let pages = |filter: &dyn Fn(&Node) -> bool| -> u32 {
+            ids.iter().map(|id| &cache.nodes[*id as usize]).filter(|n| filter(n)).map(Node::pages).sum()
+        };
+        prop_assert_eq!(pages(&|_| true) + cache.free + private, cache.capacity);
+        prop_assert_eq!(pages(&|n| n.locks == 0), cache.evictable);
+        let mut leaves = BTreeSet::new();
+        for &id in &ids {
+            let n = &cache.nodes[id as usize];
+            prop_assert!(n.lo < n.hi && n.runs.last().is_some_and(|run| run.hi == n.hi), "{n:?}");
+            prop_assert_eq!(cache.first.get(&(n.runs[0].name, n.lo)), Some(&id));
+            prop_assert_eq!(ids.iter().filter(|c| cache.nodes[**c as usize].parent == id).count() as u32, n.children);
+            if n.parent != ROOT {
+                let above = &cache.nodes[n.parent as usize];
+                prop_assert!(above.hi == n.lo && above.locks >= n.locks, "{n:?} below {above:?}");
+            }
+            if n.is_evictable_leaf() {
+                leaves.insert((n.used, id));
+            }
+        }
+        prop_assert_eq!(&leaves, &cache.leaves);
+        prop_assert_eq!(cache.first.len(), ids.len());
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn the_books_agree_with_the_tree_whatever_happens(
+            // Which of four paths, how many pages, how many of them the request holds on to, pages to evict.
+            steps in prop::collection::vec((0..4_usize, 1..14_u32, any::<bool>(), 0..6_u32), 1..60),
+        ) {
+            let paths = [
+                path(&[(0, 3), (1, 4)]),
+                path(&[(0, 3), (1, 4), (2, 2)]),
+                path(&[(0, 3), (3, 5)]),
+                path(&[(4, 2)]),
+            ];
+            let mut cache = RadixCache::new(40);
+            let mut held: Vec<(u32, u32)> = Vec::new();
+            for (at, (which, pages, holds, evict)) in (0..).zip(steps) {
+                let key = PageKey::new(&paths[which], at as u32);
+                let before = cache.count(key, pages);
+                let (found, node) = cache.find(key, pages, Stamp::between(at, 0));
+                prop_assert_eq!(found, before);
+                cache.lock(node);
+                let fresh = pages - found;
+                if fresh > cache.obtainable() {
+                    cache.unlock(node, Stamp::default());
+                    if let Some((node, _)) = held.pop() {
+                        cache.unlock(node, Stamp::between(at, 1));
+                    }
+                } else {
+                    cache.evict(fresh.saturating_sub(cache.free()));
+                    prop_assert!(cache.take(fresh));
+                    check_books(&cache, fresh)?;
+                    let end = cache.insert(node, key, found, pages, Stamp::between(at, 1));
+                    cache.mark_used(node, Stamp::between(at, 1));
+                    cache.move_lock(node, end);
+                    prop_assert_eq!(cache.count(key, pages), pages);
+                    if holds {
+                        held.push((end, pages));
+                    } else {
+                        cache.unlock(end, Stamp::default());
+                    }
+                }
+                cache.evict(evict);
+                check_books(&cache, 0)?;
+            }
+            for (node, _) in held {
+                cache.unlock(node, Stamp::default());
+            }
+            cache.evict(40);
+            prop_assert_eq!((cache.free(), cache.first.len()), (40, 0));
+        }
+    }
+}

@@ -96,8 +96,11 @@ impl OutputShare {
         self.now = self.initial;
     }
 
-    fn decay(&mut self) {
+    /// One pass is over; returns whether that changed anything.
+    fn decay(&mut self) -> bool {
+        let before = self.now;
         self.now = (self.now - self.step).max(self.least);
+        self.now < before
     }
 }
 

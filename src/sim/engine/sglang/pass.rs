@@ -179,8 +179,16 @@ impl SglangScheduler {
             self.ordered_at = None;
             self.share.restart();
         }
-        self.share.decay();
+        if formed.worked {
+            self.share.decay();
+        }
         self.trim_log();
+    }
+
+    /// So many passes had nothing to do: all they change is what counts of the output to come. Returns whether the last
+    /// of them changed that.
+    pub fn idle(&mut self, passes: u64) -> bool {
+        (0..passes).all(|_| self.share.decay())
     }
 
     /// One token, or a burst, for everybody who runs; whoever is done is appended to `done`.
