@@ -468,7 +468,7 @@ def main():
     summary = collections.Counter()
     for number in [args.case] if args.case is not None else range(args.cases):
         flags, shards = draw_case(args.seed, number, args.kind)
-        folder = keep / f"{args.seed}-{number}"
+        folder = keep / "-".join([str(args.seed), str(number), *(args.kind or "").split()])
         folder.mkdir(exist_ok=True)
         word, difference = compare(flags, shards, args.binary, folder)
         summary[word] += 1
