@@ -510,7 +510,7 @@ def main():
     for number in [args.case] if args.case is not None else range(args.cases):
         engines = (args.engine,) if args.engine else ENGINES
         flags, shards = draw_case(args.seed, number, args.kind, engines)
-        folder = keep / f"{args.seed}-{number}"
+        folder = keep / "-".join([str(args.seed), str(number), *(args.kind or "").split()])
         folder.mkdir(exist_ok=True)
         word, difference = compare(flags, shards, args.binary, folder)
         summary[word] += 1

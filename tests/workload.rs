@@ -14,18 +14,35 @@ use dynosim::scenario::{
 };
 use dynosim::time::{SimDuration, SimTime};
 use dynosim::workload::content::{Content, NO_NODE, PromptTrie, TokenStreams};
-use dynosim::workload::{MAX_TOKENS, Release, Session, Workload, WorkloadError, load};
+use dynosim::workload::graph::Graph;
+use dynosim::workload::{MAX_TOKENS, Release, RequestSpec, Session, TraceOptions, Workload, WorkloadError, load};
 use proptest::prelude::*;
 use serde_json::Map;
 
+#[path = "workload/agentic.rs"]
+mod agentic;
 #[path = "workload/agents.rs"]
 mod agents;
+#[path = "workload/applied.rs"]
+mod applied;
+#[path = "workload/convert.rs"]
+mod convert;
+#[path = "workload/csv.rs"]
+mod csv;
+#[path = "workload/dynamo.rs"]
+mod dynamo;
 #[path = "workload/flat.rs"]
 mod flat;
 #[path = "workload/hostile.rs"]
 mod hostile;
+#[path = "workload/kv_cache_tester.rs"]
+mod kv_cache_tester;
+#[path = "workload/open.rs"]
+mod open;
 #[path = "workload/reference.rs"]
 mod reference;
+#[path = "workload/servegen.rs"]
+mod servegen;
 #[path = "workload/sessions.rs"]
 mod sessions;
 #[path = "workload/synthetic.rs"]
@@ -121,6 +138,36 @@ fn sessions(workload: &Workload) -> &[Session] {
         Release::Sessions { sessions, .. } => sessions,
         other => panic!("no sessions but {other:?}"),
     }
+}
+
+fn graph(workload: &Workload) -> &Graph {
+    match &workload.release {
+        Release::Graph(graph) => graph,
+        other => panic!("no graph but {other:?}"),
+    }
+}
+
+/// Opens files of these names and contents in a folder of their own, after `change` to the options.
+fn open_files(files: &[(&str, &[u8])], change: impl FnOnce(&mut TraceOptions)) -> Result<Workload, WorkloadError> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut paths = Vec::new();
+    for (name, bytes) in files {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).expect("room on the disk");
+        paths.push(path);
+    }
+    let mut options = TraceOptions::default();
+    change(&mut options);
+    dynosim::workload::open(&paths, &options)
+}
+
+/// Opens one text of the given format.
+fn open_as(format: TraceFormat, text: &str) -> Result<Workload, WorkloadError> {
+    open_files(&[("trace", text.as_bytes())], |options| options.reading.format = Some(format))
+}
+
+fn delays_ms(workload: &Workload) -> Vec<f64> {
+    workload.requests.iter().map(|r| r.delay.as_ms()).collect()
 }
 
 fn names(workload: &Workload) -> Vec<(&str, u32, u32)> {

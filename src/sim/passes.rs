@@ -98,6 +98,10 @@ pub fn start_passes(
                 agenda.enter(end, Due::PassEnd(member.entity));
             } else if worked {
                 complete_pass(*worker, engine, now, &mut handoffs, &mut news);
+                // The reference's single-worker loop looks at arrivals before every pass.
+                if facts.single_worker && !news.0.is_empty() {
+                    break;
+                }
             } else if !(facts.single_worker && engine.idle(1)) {
                 engine.idle(1);
                 stuck.enter(*worker, 0);

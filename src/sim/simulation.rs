@@ -400,8 +400,9 @@ impl Simulation {
         let cap = self.cap;
         let mut end = None;
         self.for_each_engine(|_, engine| end = engine.busy_until.or(end));
-        let arrival = self.world.resource::<Arrivals>().next_time();
-        // An idle worker jumps to the next arrival before the cap is looked at.
+        // An idle worker jumps to the next arrival before the cap is looked at, unless the loop is closed.
+        let arrivals = self.world.resource::<Arrivals>();
+        let arrival = arrivals.next_time().filter(|_| !arrivals.is_closed_loop());
         let Some(to) = end.or(if self.is_stuck() { None } else { arrival }).filter(|to| *to > cap) else { return };
         self.cap = to;
         self.closing = true;

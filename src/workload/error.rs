@@ -128,7 +128,9 @@ impl WorkloadError {
             }
             Err(error) => error,
         };
-        let field = error.path().to_string();
+        let path_of_field = error.path().to_string();
+        // A question mark stands for what the parser did not get to know.
+        let field = path_of_field.trim_end_matches(['?', '.']).to_owned();
         let inner = error.into_inner();
         let text = inner.to_string();
         let cause = text.rsplit_once(" at line ").map_or(text.as_str(), |(cause, _)| cause).to_owned();
@@ -140,7 +142,7 @@ impl WorkloadError {
             path: path.to_owned(),
             line,
             column: Some(inner.column()).filter(|c| *c > 0),
-            field: Some(field).filter(|f| f != "." && !f.is_empty()).map(|f| shorten(f).into()),
+            field: Some(field).filter(|f| !f.is_empty()).map(|f| shorten(f).into()),
             cause: shorten(cause),
             cure: cure.to_owned(),
         }

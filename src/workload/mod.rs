@@ -100,6 +100,10 @@ fn load_trace(trace: &TraceSource, run: &Run) -> Result<Workload, WorkloadError>
             let cause = "the trace has requests that wait for others, which needs workers that both prefill and decode";
             return Err(WorkloadError::setting("trace", cause, "use `extra-engine-args` and `num-workers`"));
         }
+        if format.is_of_the_reference() && traffic.concurrency.is_some() {
+            let cause = "is given, but the requests wait for others";
+            return Err(WorkloadError::setting("replay-concurrency", cause, "leave it out"));
+        }
         if graph.ignores_time_cap && run.max_sim_time.is_some() {
             let note = "`max-sim-time-seconds` has no effect on requests that wait for others, as in the reference";
             workload.notes.push(note.to_owned());
