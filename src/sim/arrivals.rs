@@ -22,6 +22,7 @@ const SLICE: usize = 4_096;
 pub struct Arrivals {
     specs: Vec<RequestSpec>,
     source: Source,
+    stopped: bool,
 }
 
 #[derive(Debug)]
@@ -179,7 +180,12 @@ impl Arrivals {
             }
             Release::Graph(graph) => Source::Graph(Waiting::new(graph, &specs)),
         };
-        Self { specs, source }
+        Self { specs, source, stopped: false }
+    }
+
+    /// Lets nobody arrive any more.
+    pub fn stop(&mut self) {
+        self.stopped = true;
     }
 
     /// Requests in all.
@@ -204,6 +210,7 @@ impl Arrivals {
     /// When the next request arrives, as far as that is known now.
     pub fn next_time(&self) -> Option<SimTime> {
         match &self.source {
+            _ if self.stopped => None,
             Source::Flat { next } => self.specs.get(*next).map(|r| r.arrival),
             Source::Sessions(s) => {
                 if s.has_room() {

@@ -400,9 +400,13 @@ impl Simulation {
         let cap = self.cap;
         let mut end = None;
         self.for_each_engine(|_, engine| end = engine.busy_until.or(end));
-        // An idle worker jumps to the next arrival before the cap is looked at, unless the loop is closed.
-        let arrivals = self.world.resource::<Arrivals>();
-        let arrival = arrivals.next_time().filter(|_| !arrivals.is_closed_loop());
+        // In an open loop an idle worker jumps to the next arrival before the cap is looked at, and after the last pass
+        // those that are due arrive. In a closed loop the cap comes first.
+        let mut arrivals = self.world.resource_mut::<Arrivals>();
+        if arrivals.is_closed_loop() {
+            arrivals.stop();
+        }
+        let arrival = arrivals.next_time();
         let Some(to) = end.or(if self.is_stuck() { None } else { arrival }).filter(|to| *to > cap) else { return };
         self.cap = to;
         self.closing = true;

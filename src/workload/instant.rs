@@ -26,7 +26,7 @@ fn number(text: &str, decimals: u32) -> Option<i128> {
             return None;
         }
         let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-        let value = whole * 10_i128.pow(decimals) + scaled(fraction, decimals);
+        let value = whole * 10_i128.pow(decimals) + i128::from(scaled(fraction, decimals));
         return Some(if negative { -value } else { value });
     }
     if !digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') || !digits.contains(['e', 'E']) {
@@ -37,12 +37,12 @@ fn number(text: &str, decimals: u32) -> Option<i128> {
     (value.abs() < 1e19).then(|| value.round_ties_even() as i128)
 }
 
-/// The digits after a point, times ten to the `decimals`, rounded to a whole number, ties up.
-fn scaled(fraction: &str, decimals: u32) -> i128 {
-    let digit = |b: u8| i128::from(b - b'0');
+/// The digits after a point, times ten to the `decimals` (9 at most), rounded to a whole number, ties up.
+fn scaled(fraction: &str, decimals: u32) -> i64 {
+    let digit = |b: u8| i64::from(b - b'0');
     let kept = fraction.bytes().chain(std::iter::repeat(b'0')).take(decimals as usize);
     let value = kept.fold(0, |value, b| value * 10 + digit(b));
-    value + i128::from(fraction.as_bytes().get(decimals as usize).is_some_and(|b| *b >= b'5'))
+    value + i64::from(fraction.as_bytes().get(decimals as usize).is_some_and(|b| *b >= b'5'))
 }
 
 /// `2023-11-16 18:17:03.9799600`, `2024-05-10T00:00:00Z`, `2024-05-12 00:00:10+02:00`.
@@ -51,7 +51,7 @@ fn date_time(text: &str) -> Option<i128> {
     if !matches!(text.as_bytes().get(10), Some(b' ' | b'T' | b't')) {
         return None;
     }
-    let days = i128::from(days(date)?);
+    let days = days(date)?;
     let clock = time.get(..8)?;
     let (hour, minute, second) = (two(clock, 0)?, two(clock, 3)?, two(clock, 6)?);
     // A leap second counts as the one that follows.
@@ -66,8 +66,8 @@ fn date_time(text: &str) -> Option<i128> {
     if rest.starts_with('.') && fraction.is_empty() {
         return None;
     }
-    let seconds = days * 86_400 + i128::from(hour * 3_600 + minute * 60 + second) - i128::from(offset(zone)?);
-    Some(seconds * NS_PER_S + scaled(fraction, 9))
+    let seconds = days * 86_400 + i64::from(hour * 3_600 + minute * 60 + second) - offset(zone)?;
+    Some(i128::from(seconds) * NS_PER_S + i128::from(scaled(fraction, 9)))
 }
 
 /// Seconds east of Greenwich.

@@ -8,6 +8,9 @@ use std::borrow::Cow;
 
 use super::row::{Buffers, Row};
 
+/// The smallest number with twenty digits.
+const TEN_TO_19: u64 = 10_000_000_000_000_000_000;
+
 /// Reads `line` if it has the usual form. `buffers` holds its hash ids then, and anything otherwise.
 pub(super) fn parse<'a>(line: &'a str, buffers: &mut Buffers) -> Option<Row<'a>> {
     buffers.hash_ids.clear();
@@ -175,7 +178,9 @@ impl<'a> Scan<'a> {
             }
             // As in `integer`: all bytes since the first digit but the last are digits.
             let digits = start - bytes.len();
-            if digits > 19 || (first == 0 && digits > 1) {
+            // Twenty digits fit if they begin with 1 and did not wrap: hashes often have as many.
+            let long = digits > 20 || (digits == 20 && (first != 1 || value < TEN_TO_19));
+            if long || (first == 0 && digits > 1) {
                 return None;
             }
             into.push(value);
@@ -219,6 +224,7 @@ mod tests {
         for line in [
             r#"{"timestamp": 0, "input_length": 6758, "output_length": 500, "hash_ids": [0, 1, 2]}"#,
             r#"{"created_time":500.5,"input_tokens":800,"output_tokens":12,"hash_ids":[9999999999999999999]}  "#,
+            r#"{"output_length": 1, "hash_ids": [18446744073709551615, 10000000000000000000]}"#,
             r#"{"session_id": "ä", "delay": 12345678901234567, "output_length": 1, "hash_ids": [ 7 ,8 ]}"#,
             r#"{"delay_ms": 0.1, "output_length": 1, "hash_ids": [7]}"#,
             r#"{"request_id": "b", "wait_for": ["a" , "c"], "tool_wait_ms": 3, "hash_ids": [7]}"#,
@@ -246,7 +252,10 @@ mod tests {
             r#"{"hash_ids":[]}"#,
             r#"{"hash_ids":[1],"hash_ids":[1]}"#,
             r#"{"hash_ids":[1,]}"#,
-            r#"{"hash_ids":[18446744073709551615]}"#,
+            r#"{"hash_ids":[18446744073709551616]}"#,
+            r#"{"hash_ids":[19999999999999999999]}"#,
+            r#"{"hash_ids":[30000000000000000000]}"#,
+            r#"{"hash_ids":[100000000000000000000]}"#,
             r#"{"session_id":"a\"b"}"#,
             r#"{"timestamp":1} x"#,
             r#"{"timestamp":1,}"#,
@@ -266,7 +275,7 @@ mod tests {
                     "session_id", "delay", "priority", "request_id", "wait_for", "tool_wait_ms"]),
                 prop::sample::select(vec!["0", "00", "7", "1.5", "1.", ".5", "-1", "1e2", "12345678901234567890",
                     "9007199254740993", "0.1234567890123456789", "null", "\"a\"", "\"\\u0041\"", "[1]", "[1, 2 ,3]",
-                    "[]", "[01]", "[1.0]", "{}", "[\"a\"]", "[\"a\", \"b\" ]"]),
+                    "[]", "[01]", "[18446744073709551615]", "[18446744073709551620]", "[10000000000000000000]", "[1.0]", "{}", "[\"a\"]", "[\"a\", \"b\" ]"]),
             ), 0..5),
             space in prop::sample::select(vec!["", " ", "\t", "\r"]),
             end in prop::sample::select(vec!["}", "", "}}", "} ", ",}"]),

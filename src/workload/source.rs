@@ -126,6 +126,18 @@ fn unpack(path: &Path, packed: &[u8]) -> Result<Vec<u8>, WorkloadError> {
 
 /// The lines of a text that are not blank, with their numbers from 1.
 pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut start = Some(0);
+    let split = std::iter::from_fn(move || {
+        let rest = text.get(start?..)?;
+        let end = memchr::memchr(b'\n', rest.as_bytes());
+        start = end.and_then(|end| Some(start? + end + 1));
+        rest.get(..end.unwrap_or(rest.len()))
+    });
     // Blank lines still count for line numbers.
-    (1..).zip(text.split('\n')).filter(|(_, line)| !line.trim_start().is_empty())
+    (1..).zip(split).filter(|(_, line)| !is_blank(line))
+}
+
+fn is_blank(line: &str) -> bool {
+    // Nearly every line tells by its first character.
+    !line.as_bytes().first().is_some_and(u8::is_ascii_graphic) && line.trim_start().is_empty()
 }

@@ -188,7 +188,12 @@ pub(super) fn rows<E>(
         for (line, row) in lines(text) {
             let row = row.strip_suffix('\r').unwrap_or(row);
             fields.clear();
-            fields.extend(row.split(char::from(delimiter)));
+            let mut start = 0;
+            for end in memchr::memchr_iter(delimiter, row.as_bytes()) {
+                fields.extend(row.get(start..end));
+                start = end + 1;
+            }
+            fields.extend(row.get(start..));
             take(line, &fields)?;
         }
         return Ok(());
