@@ -248,6 +248,18 @@ fn what_cannot_be_done_is_refused_with_place_and_cure() {
     refused(&["--extra-engine-args", ENGINE], "cannot read the measurements");
 }
 
+#[test]
+fn the_examples_of_the_documentation_are_accepted() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/calibration.md")).unwrap();
+    let blocks: Vec<&str> = text.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let [line, correction] = blocks.try_into().unwrap();
+    assert_eq!(parse(&[line, line, line, line].map(|line| line.trim().to_owned())).requests.len(), 4);
+    let correction = Some(correction.parse().unwrap());
+    let scenario = Scenario { timing_correction: correction, input_tokens: Some(8), ..scenario(ENGINE) };
+    let scenario = Scenario { output_tokens: Some(2), request_count: Some(1), request_rate: Some(1.0), ..scenario };
+    scenario.resolve(Path::new("")).unwrap();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -224,7 +224,7 @@ impl Calibration {
                 lines.push(("after", after));
             }
             for (name, comparison) in lines {
-                let errors = comparison.errors().map(|error| format!("{:+.1} %", error * 100.0)).into_iter();
+                let errors = comparison.errors().map(percent).into_iter();
                 let each = format!("{:.1} %", comparison.per_request * 100.0);
                 let r = comparison.pearson.map_or_else(|| "-".to_owned(), |r| format!("{r:.4}"));
                 let row = [String::new(), name.to_owned()].into_iter().chain(errors);
@@ -281,6 +281,12 @@ fn digits(value: f64) -> f64 {
     }
     let unit = 10f64.powi(5 - value.abs().log10().floor() as i32);
     (value * unit).round() / unit
+}
+
+/// A relative error as people read it; one that rounds to nothing has no sign.
+fn percent(error: f64) -> String {
+    let tenths = (error * 1_000.0).round() / 10.0;
+    if tenths == 0.0 { "0.0 %".to_owned() } else { format!("{tenths:+.1} %") }
 }
 
 /// Milliseconds as people read them.
