@@ -6,6 +6,7 @@
 //! | `drive` | advances the simulation, with a time series or a progress bar on the way |
 //! | `scenario` | checks a scenario, prints the schema |
 //! | `perf` | shows and draws how long passes take, and how many KV tokens fit |
+//! | `trace` | tells facts of traces, converts and generates them |
 //! | `output` | standard output, the default name of the report |
 //! | `error` | what went wrong, how it is shown, and the exit code |
 //!
@@ -17,6 +18,7 @@ mod output;
 mod perf;
 mod replay;
 mod scenario;
+mod trace;
 
 use std::io;
 use std::process::ExitCode;
@@ -47,6 +49,9 @@ enum Command {
     Replay(Box<replay::Args>),
     /// Show how long forward passes take and how many KV tokens fit
     Perf(perf::Args),
+    /// Show what is in a trace, convert traces, make them up
+    #[command(subcommand)]
+    Trace(trace::Command),
     /// Check scenario files and describe their format
     #[command(subcommand)]
     Scenario(scenario::Command),
@@ -59,6 +64,7 @@ impl Cli {
         let result = match self.command {
             Command::Replay(args) => replay::run(&args),
             Command::Perf(args) => perf::run(&args),
+            Command::Trace(command) => trace::run(&command),
             Command::Scenario(command) => scenario::run(&command),
         };
         ExitCode::from(result.unwrap_or_else(|error: CliError| {

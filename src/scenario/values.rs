@@ -55,6 +55,21 @@ impl Document {
         self.0.as_object_mut()
     }
 
+    /// The keys of the object, read from the file if the value is a path; relative paths in it then start at the file's
+    /// folder. `key` names the document in errors.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds no JSON object.
+    pub fn keys(&self, key: &str) -> Result<Map<String, Value>, ScenarioError> {
+        let loaded = self.object(key, Path::new(""))?;
+        let mut map = Value::Object(loaded.map.clone());
+        rebase_files(&mut map, loaded.folder().unwrap_or(Path::new("")));
+        match map {
+            Value::Object(map) => Ok(map),
+            _ => Ok(Map::new()),
+        }
+    }
+
     /// The object, read from the file if the value is a path.
     pub(super) fn object(&self, key: &str, base: &Path) -> Result<Loaded, ScenarioError> {
         match &self.0 {

@@ -14,7 +14,7 @@ mod list;
 mod plot;
 mod show;
 mod source;
-mod words;
+pub(super) mod words;
 
 use std::path::PathBuf;
 

@@ -251,7 +251,8 @@ fn check_choice(
         return Err(SpecError::new(join(key, "weights"), cause, "give one weight per value, or none"));
     }
     let sum: f64 = weights.iter().sum();
-    if !weights.is_empty() && !(weights.iter().all(|w| *w >= 0.0) && sum > 0.0 && sum.is_finite()) {
+    let usable = weights.is_empty() || weights.iter().all(|w| *w >= 0.0) && sum > 0.0 && sum.is_finite();
+    if !usable {
         return Err(SpecError::new(
             join(key, "weights"),
             "are not all weights",

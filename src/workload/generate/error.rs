@@ -52,7 +52,11 @@ impl SpecError {
                 };
                 Self::new(at, format!("`{given}` is unknown"), cure)
             }
-            _ => Self::new(at, message, "see `dynosim scenario schema` for what it takes"),
+            // Our own messages say what to do after a semicolon.
+            _ => match message.split_once("; ") {
+                Some((cause, cure)) => Self::new(at, cause, cure),
+                None => Self::new(at, message, "see `dynosim scenario schema` for what it takes"),
+            },
         }
     }
 }

@@ -9,6 +9,7 @@
 //! | `read` | reading it: presets, keys for all classes |
 //! | `dist` | amounts that are drawn |
 //! | `samples` | amounts from files |
+//! | `process` | arrival processes |
 //! | `arrivals` | when sessions begin |
 //! | `prefix` | what they begin with, and which prompts begin alike |
 //! | `script` | what happens in a session |
@@ -23,6 +24,7 @@ mod arrivals;
 mod dist;
 mod error;
 mod prefix;
+mod process;
 mod read;
 mod samples;
 mod script;
@@ -31,9 +33,9 @@ mod streams;
 
 use rand::Rng;
 
-pub use arrivals::{Process, State};
 pub use dist::{Dist, Shape};
 pub use error::SpecError;
+pub use process::{Process, State};
 pub use read::PRESETS;
 pub use spec::{Class, Level, Pairs, Spec, Tools};
 
@@ -82,14 +84,17 @@ pub(super) fn generate(spec: &Spec, run: &Run) -> Result<Workload, WorkloadError
             let cause = format!("the sessions have more than {MAX_GENERATED} requests in all");
             return Err(WorkloadError::setting("sessions", cause, "choose fewer sessions or fewer turns"));
         }
+        // Whole nanoseconds first, as in a trace file, so that a run of one is a run of the other.
         let arrival = match concurrency {
             Some(_) => SimTime::ZERO,
-            None => SimTime::from_ms(begin.at_s * 1_000.0 / speedup)
+            None => SimTime::from_ms(begin.at_s * 1_000.0)
+                .and_then(|at| SimTime::from_ms(at.as_ms() / speedup))
                 .map_err(|e| WorkloadError::setting("arrivals", e.to_string(), "choose a higher rate"))?,
         };
         let first = requests.len() as u32;
         for turn in &turns {
-            let delay = SimDuration::from_ms(turn.wait_ms / speedup)
+            let delay = SimDuration::from_ms(turn.wait_ms)
+                .and_then(|wait| SimDuration::from_ms(wait.as_ms() / speedup))
                 .map_err(|e| WorkloadError::setting("think_ms", e.to_string(), "choose a shorter wait"))?;
             requests.push(RequestSpec { arrival, delay, prompt_tokens: turn.prompt, output_tokens: turn.output });
         }

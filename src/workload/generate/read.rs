@@ -26,7 +26,7 @@ impl Spec {
         let given = without_nulls(map);
         let map = match preset {
             "generate" => given.clone(),
-            "toolagent" => overlaid(built_in(TOOLAGENT), given.clone()),
+            "toolagent" => preset_with(built_in(TOOLAGENT), given.clone()),
             other => return Err(unknown_preset(other)),
         };
         let (class_keys, spec_keys) = (keys_of::<Class>(), keys_of::<Spec>());
@@ -90,6 +90,15 @@ fn unknown_preset(name: &str) -> SpecError {
 fn built_in(text: &str) -> Map<String, Value> {
     // Part of the program; a test reads it.
     serde_json::from_str(text).unwrap_or_default()
+}
+
+/// A preset with keys replaced. How long it goes on is one thing, whichever of the two keys says it.
+fn preset_with(mut preset: Map<String, Value>, given: Map<String, Value>) -> Map<String, Value> {
+    const EXTENT: [&str; 2] = ["sessions", "duration_s"];
+    if EXTENT.iter().any(|key| given.contains_key(*key)) {
+        EXTENT.iter().for_each(|key| drop(preset.shift_remove(*key)));
+    }
+    overlaid(preset, given)
 }
 
 fn overlaid(mut below: Map<String, Value>, above: Map<String, Value>) -> Map<String, Value> {

@@ -5,9 +5,9 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::arrivals::Process;
 use super::dist::{Dist, rebase};
 use super::error::SpecError;
+use super::process::{self, Process};
 
 /// Parameters of `workload: {"preset": "generate"}` and of `dynosim trace generate`.
 ///
@@ -28,6 +28,8 @@ pub struct Spec {
     /// Tokens per block that prompts can share.
     pub block_size: u32,
     /// When sessions begin; the first one begins at 0.
+    #[serde(deserialize_with = "process::read")]
+    #[schemars(schema_with = "process::schema")]
     pub arrivals: Process,
     /// Sessions are handed over in batches at multiples of this time, seconds: each begins at the one before its time.
     #[serde(skip_serializing_if = "Option::is_none")]

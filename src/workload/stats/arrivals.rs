@@ -1,5 +1,7 @@
 //! When requests come.
 
+use std::ops::AddAssign;
+
 use serde::Serialize;
 
 use crate::workload::graph::Graph;
@@ -113,6 +115,33 @@ pub struct Window {
     pub prompt_tokens: u64,
     /// Output tokens of them.
     pub output_tokens: u64,
+    /// Prompt blocks of them.
+    pub prompt_blocks: u64,
+    /// Prompt blocks of them that an earlier request has used too.
+    pub repeated_blocks: u64,
+}
+
+impl Window {
+    /// One request.
+    pub(super) fn of(prompt_tokens: u32, output_tokens: u32, prompt_blocks: u32, repeated_blocks: u32) -> Self {
+        Self {
+            count: 1,
+            prompt_tokens: prompt_tokens.into(),
+            output_tokens: output_tokens.into(),
+            prompt_blocks: prompt_blocks.into(),
+            repeated_blocks: repeated_blocks.into(),
+        }
+    }
+}
+
+impl AddAssign for Window {
+    fn add_assign(&mut self, other: Self) {
+        self.count += other.count;
+        self.prompt_tokens += other.prompt_tokens;
+        self.output_tokens += other.output_tokens;
+        self.prompt_blocks += other.prompt_blocks;
+        self.repeated_blocks += other.repeated_blocks;
+    }
 }
 
 /// About so many windows are made unless their length is given.
@@ -121,9 +150,9 @@ const WINDOWS: f64 = 120.0;
 const MAX_WINDOWS: f64 = 100_000.0;
 
 impl Arrivals {
-    /// Of (time in nanoseconds, prompt tokens, output tokens) in ascending time.
-    pub(super) fn of(arrivals: &[(u64, u32, u32)], window_s: Option<f64>) -> Self {
-        let (Some((first, ..)), Some((last, ..))) = (arrivals.first(), arrivals.last()) else { return Self::default() };
+    /// Of times in nanoseconds, ascending, and what arrives at each.
+    pub(super) fn of(arrivals: &[(u64, Window)], window_s: Option<f64>) -> Self {
+        let (Some((first, _)), Some((last, _))) = (arrivals.first(), arrivals.last()) else { return Self::default() };
         let duration_s = (last - first) as f64 / 1e9;
         let gaps: Vec<f64> =
             arrivals.windows(2).filter_map(|w| Some((w.last()?.0 - w.first()?.0) as f64 / 1e6)).collect();
@@ -132,12 +161,10 @@ impl Arrivals {
         let window_s =
             window_s.unwrap_or_else(|| round_step(duration_s / WINDOWS)).max(duration_s / MAX_WINDOWS).max(1e-9);
         let mut windows = vec![Window::default(); (duration_s / window_s) as usize + 1];
-        for (time, prompt, output) in arrivals {
+        for (time, arriving) in arrivals {
             let index = ((time - first) as f64 / 1e9 / window_s) as usize;
             if let Some(window) = windows.get_mut(index) {
-                window.count += 1;
-                window.prompt_tokens += u64::from(*prompt);
-                window.output_tokens += u64::from(*output);
+                *window += *arriving;
             }
         }
         let peak = windows.iter().enumerate().max_by_key(|(index, window)| (window.count, std::cmp::Reverse(*index)));
@@ -189,7 +216,7 @@ mod tests {
 
     #[test]
     fn even_gaps_have_no_variation_and_no_peak() {
-        let arrivals: Vec<_> = (0..1_001).map(|i| (i * 100_000_000, 10, 1)).collect();
+        let arrivals: Vec<_> = (0..1_001).map(|i| (i * 100_000_000, Window::of(10, 1, 1, 0))).collect();
         let a = Arrivals::of(&arrivals, Some(10.0));
         assert_eq!((a.duration_s, a.mean_per_s, a.gap_cv), (100.0, 10.0, 0.0));
         assert_eq!((a.windows.len(), a.peak_per_s, a.peak_to_mean), (11, 10.0, 1.0));
@@ -198,8 +225,8 @@ mod tests {
 
     #[test]
     fn everything_at_once_has_no_rate() {
-        let a = Arrivals::of(&[(5, 1, 1); 3], None);
+        let a = Arrivals::of(&[(5, Window::of(1, 1, 1, 1)); 3], None);
         assert_eq!((a.duration_s, a.mean_per_s, a.gap_cv, a.peak_to_mean), (0.0, 0.0, 0.0, 0.0));
-        assert_eq!(a.windows, [Window { count: 3, prompt_tokens: 3, output_tokens: 3 }]);
+        assert_eq!((a.windows.len(), a.windows[0].count, a.windows[0].repeated_blocks), (1, 3, 3));
     }
 }

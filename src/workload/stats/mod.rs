@@ -26,10 +26,12 @@ pub use arrivals::{Arrivals, Window};
 pub use lengths::{Bin, Distribution};
 
 use super::Workload;
+use super::content::Content;
 use arrivals::Schedule;
 use chains::Chains;
 use members::Members;
 use reuse::Curve;
+use sharing::Sharing;
 use tree::BlockTree;
 
 /// What to look at more closely.
@@ -131,6 +133,15 @@ pub struct CacheSize {
     pub tokens: u64,
 }
 
+/// Tokens per block of the prompts of `workload`, if their content is known.
+pub fn block_tokens(workload: &Workload) -> Option<u32> {
+    match &workload.content {
+        Content::Unique => None,
+        Content::Trie(trie) => Some(trie.block_tokens),
+        Content::Streams(streams) => Some(streams.block_tokens),
+    }
+}
+
 impl TraceStats {
     /// The facts of `workload`.
     pub fn of(workload: &Workload, options: &StatsOptions) -> Self {
@@ -138,11 +149,21 @@ impl TraceStats {
         let members = Members::of(workload);
         let prompts = tree::prompt_tokens(workload);
         let outputs: Vec<u32> = workload.requests.iter().map(|r| r.output_tokens).collect();
+        let tree = BlockTree::of(workload, &prompts, options.block_tokens.unwrap_or(512));
+        let chains = Chains::of(&tree);
+        let (curve, found) = reuse::curve(&tree, &chains, &schedule.order);
+        let mut repeated = vec![0; found.len()];
+        for (request, found) in schedule.order.iter().zip(found) {
+            if let Some(slot) = repeated.get_mut(*request as usize) {
+                *slot = found;
+            }
+        }
         let arrivals = |requests: &[u32]| {
             let times = schedule.times.as_ref()?;
             let at = |index: &u32| {
                 let index = *index as usize;
-                Some((*times.get(index)?, *prompts.get(index)?, *outputs.get(index)?))
+                let (prompt, output) = (*prompts.get(index)?, *outputs.get(index)?);
+                Some((*times.get(index)?, Window::of(prompt, output, *tree.blocks.get(index)?, *repeated.get(index)?)))
             };
             Some(Arrivals::of(&requests.iter().filter_map(at).collect::<Vec<_>>(), options.window_s))
         };
@@ -156,7 +177,7 @@ impl TraceStats {
             prompt: lengths(&prompts),
             output: lengths(&outputs),
             sessions: SessionStats::of(workload, &members, &schedule, arrivals),
-            cache: CacheStats::of(workload, &members, &prompts, &schedule, options),
+            cache: CacheStats::of(tree.block_tokens, &curve, &sharing::sharing(&tree, &chains, &members), options),
         }
     }
 }
@@ -190,19 +211,9 @@ impl SessionStats {
 }
 
 impl CacheStats {
-    fn of(
-        workload: &Workload,
-        members: &Members,
-        prompts: &[u32],
-        schedule: &Schedule,
-        options: &StatsOptions,
-    ) -> Self {
-        let tree = BlockTree::of(workload, prompts, options.block_tokens.unwrap_or(512));
-        let chains = Chains::of(&tree);
-        let curve = reuse::curve(&tree, &chains, &schedule.order);
-        let sharing = sharing::sharing(&tree, &chains, members);
+    fn of(block_tokens: u32, curve: &Curve, sharing: &Sharing, options: &StatsOptions) -> Self {
         let share = |part: u64, of: u64| if of > 0 { part as f64 / of as f64 } else { 0.0 };
-        let tokens = |blocks: u64| blocks.saturating_mul(u64::from(tree.block_tokens));
+        let tokens = |blocks: u64| blocks.saturating_mul(u64::from(block_tokens));
         let point = |blocks: u64, asked_for: bool| CachePoint {
             blocks,
             tokens: tokens(blocks),
@@ -211,7 +222,7 @@ impl CacheStats {
             asked_for,
         };
         let asked = options.cache_blocks.iter().map(|blocks| point(*blocks, true));
-        let mut points: Vec<CachePoint> = asked.chain(usual_sizes(&curve).map(|b| point(b, false))).collect();
+        let mut points: Vec<CachePoint> = asked.chain(usual_sizes(curve).map(|b| point(b, false))).collect();
         points.sort_by_key(|point| (point.blocks, !point.asked_for));
         points.dedup_by_key(|point| point.blocks);
         let size = |percent: u64| {
@@ -220,7 +231,7 @@ impl CacheStats {
             CacheSize { of_ideal: percent as f64 / 100.0, blocks, tokens: tokens(blocks) }
         };
         Self {
-            block_tokens: tree.block_tokens,
+            block_tokens,
             blocks: sharing.blocks,
             distinct_blocks: sharing.distinct,
             ideal_reuse: share(curve.ideal(), sharing.blocks),
@@ -234,11 +245,11 @@ impl CacheStats {
     }
 }
 
-/// Powers of two from the size where a hundredth of the ideal is reached to the one that holds everything useful.
+/// Powers of two up to the one that holds everything useful, and three sizes between each two of them; twelve doublings
+/// at most.
 fn usual_sizes(curve: &Curve) -> impl Iterator<Item = u64> {
-    let most = curve.capacity_for(curve.ideal());
-    let least = curve.capacity_for(curve.ideal().div_ceil(100)).max(1);
-    let first = least.ilog2();
-    let last = most.max(1).checked_next_power_of_two().map_or(63, u64::ilog2);
-    (first..=last).filter(move |_| curve.ideal() > 0).map(|power| 1 << power)
+    let most = curve.capacity_for(curve.ideal()).max(1);
+    let last = most.checked_next_power_of_two().map_or(63, u64::ilog2);
+    let quarter = |step: u32| (2_f64.powf(f64::from(step) / 4.0)).round() as u64;
+    (last.saturating_sub(12) * 4..=last * 4).filter(move |_| curve.ideal() > 0).map(quarter)
 }

@@ -112,8 +112,9 @@ impl Slots {
     }
 }
 
-/// The curve of `tree` when its requests come in `order`.
-pub(super) fn curve(tree: &BlockTree, chains: &Chains<'_>, order: &[u32]) -> Curve {
+/// The curve of `tree` when its requests come in `order`, and how many blocks of each request some earlier one has used,
+/// in the same order.
+pub(super) fn curve(tree: &BlockTree, chains: &Chains<'_>, order: &[u32]) -> (Curve, Vec<u32>) {
     let slots = order.iter().map(|request| chains.pieces(*request).count() + 1).sum();
     let mut slots = Slots::new(slots);
     // Per chain: who last used which blocks. The latest user covers the fewest; (end, slot), the latest at the end.
@@ -121,6 +122,7 @@ pub(super) fn curve(tree: &BlockTree, chains: &Chains<'_>, order: &[u32]) -> Cur
     let mut stretches = Vec::new();
     let mut pieces: Vec<Piece> = Vec::new();
     let mut gone: Vec<(u32, u32)> = Vec::new();
+    let mut found = Vec::with_capacity(order.len());
     for request in order {
         pieces.clear();
         pieces.extend(chains.pieces(*request));
@@ -137,6 +139,7 @@ pub(super) fn curve(tree: &BlockTree, chains: &Chains<'_>, order: &[u32]) -> Cur
                 }
             }
         }
+        found.push(gone.iter().map(|(_, blocks)| blocks).sum());
         gone.drain(..).for_each(|(slot, weight)| slots.remove(slot, weight));
         // The end of the prompt becomes the least recent.
         let shared = pieces.first().map_or(0, |piece| piece.end);
@@ -149,5 +152,5 @@ pub(super) fn curve(tree: &BlockTree, chains: &Chains<'_>, order: &[u32]) -> Cur
             }
         }
     }
-    Curve::of(stretches)
+    (Curve::of(stretches), found)
 }
