@@ -54,7 +54,12 @@ impl Engine {
     /// So many passes had nothing to do. Returns whether the last of them changed anything.
     pub fn idle(&mut self, passes: u64) -> bool {
         let ranks = self.ranks.iter_mut().filter(|rank| rank.has_work());
-        ranks.fold(false, |changed, rank| rank.idle(passes) || changed)
+        // Every rank is told, also when one before it changed.
+        let mut changed = false;
+        for rank in ranks {
+            changed |= rank.idle(passes);
+        }
+        changed
     }
 
     /// Whether nothing is left, holds and announced requests included.
