@@ -18,6 +18,7 @@
 //! | `timing` | the part of `engine` that chooses the timing model and estimates the KV capacity |
 //! | `describe` | run to document |
 //! | `outputs` | which files a run writes |
+//! | `planner` | the planner's configuration |
 //! | `schema` | the JSON schema of the document |
 //! | `error` | what is wrong, where, and what to do about it |
 //! | `run` | the result |
@@ -30,6 +31,7 @@ mod error;
 mod fields;
 mod load;
 mod outputs;
+pub mod planner;
 mod resolve;
 pub mod run;
 mod schema;
