@@ -317,6 +317,12 @@ impl PassTimer {
         at_least(self.raw_prefill_ms(1, new, prefix) * self.correction.prefill_scale, 0.0)
     }
 
+    /// Milliseconds of a decode step of `count` requests at mean context `context`, draft layers included, unscaled by
+    /// speed-ups and without floor or overhead; only where the KV in use plays no part.
+    pub fn step_ms(&self, count: u64, context: u64) -> f64 {
+        at_least(self.raw_decode_ms(count, 0, context) * self.decode_factor, 0.0)
+    }
+
     fn raw_prefill_ms(&self, count: u64, new: u64, prefix: u64) -> f64 {
         match &self.model {
             TimingModel::Polynomial => polynomial::prefill_ms(count.saturating_mul(new)),

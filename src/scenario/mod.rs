@@ -45,6 +45,9 @@ pub(crate) use error::nearest;
 pub use error::{Place, ScenarioError};
 pub use load::VERSION;
 pub use outputs::Outputs;
+pub use planner::{
+    DiagnosticsConfig, PlannerConfig, PlannerMode, PredictorConfig, PredictorKind, RegressionConfig, Target, Thresholds,
+};
 pub use run::*;
 pub use trace::{CsvColumns, Objection, TimeUnit, TraceFormat, TraceReading, TraceSource, TraceWindow};
 pub use values::Document;

@@ -18,6 +18,7 @@ pub mod handoff;
 pub mod kv;
 pub mod metrics;
 pub mod passes;
+pub mod planner;
 pub mod request;
 pub mod routing;
 pub mod scaling;

@@ -47,3 +47,11 @@ pub(super) fn resolve(
         _ => Err(reader.faults),
     }
 }
+
+#[cfg(test)]
+impl super::Scenario {
+    /// A planner configuration by itself.
+    pub(crate) fn planner_config_of(map: &Map<String, Value>) -> Result<PlannerConfig, Vec<ScenarioError>> {
+        resolve(map, "planner-config", Path::new(""), &mut Vec::new())
+    }
+}
