@@ -14,7 +14,7 @@ use dynosim::sim::metrics::{
     WorkerState,
 };
 use dynosim::time::{SimDuration, SimTime};
-use dynosim::workload::{Release, Session, Workload, content::Content};
+use dynosim::workload::{Release, RouterHints, Session, Workload, content::Content};
 
 fn ms(value: f64) -> SimTime {
     SimTime::from_ms(value).unwrap()
@@ -439,6 +439,7 @@ fn rows_are_sorted_named_and_only_of_requests_that_ended() {
         content: Content::Unique,
         notes: Vec::new(),
         planned_outputs: false,
+        hints: RouterHints::default(),
     };
     let turn =
         |request, arrival| RequestRecord { session_turn: Some((0, request)), ..completed(request, arrival, &[9.0]) };

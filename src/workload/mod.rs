@@ -10,6 +10,7 @@
 //! | `scan` | the same, fast, for lines in the usual form |
 //! | `intern` | renumbers hash ids |
 //! | `grouping` | collects rows into sessions |
+//! | `hints` | what requests ask of a router's queue |
 //! | `synthetic` | the reference's synthetic loads |
 //! | `agent` | the agent-session generator |
 //! | `error` | what can go wrong, where, and what to do about it |
@@ -18,6 +19,7 @@ mod agent;
 pub mod content;
 mod error;
 mod grouping;
+mod hints;
 mod intern;
 mod model;
 mod mooncake;
@@ -27,6 +29,7 @@ mod synthetic;
 mod trie;
 
 pub use error::WorkloadError;
+pub use hints::{Hint, RouterHints};
 pub use model::{MAX_TOKENS, Release, RequestSpec, Session, Workload};
 
 use crate::scenario::{Preset, Run, TrafficSource};

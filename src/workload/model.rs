@@ -3,6 +3,7 @@
 use crate::time::{SimDuration, SimTime};
 
 use super::content::Content;
+use super::hints::RouterHints;
 
 /// Most tokens a prompt or an output may have. Prompt plus output then always fits `u32`.
 pub const MAX_TOKENS: u32 = i32::MAX as u32;
@@ -22,6 +23,8 @@ pub struct Workload {
     /// Whether every request carries a planned output list, as traces and session loads do. In the reference a prefill
     /// worker runs such a list to its end; without one it hands over after the first token.
     pub planned_outputs: bool,
+    /// Priorities and policy classes.
+    pub hints: RouterHints,
     /// What loading changed or noticed.
     pub notes: Vec<String>,
 }

@@ -11,6 +11,7 @@ use crate::time::{SimDuration, SimTime, TimeRangeError};
 use super::WorkloadError;
 use super::content::{Content, PromptTrie, TokenStreams};
 use super::grouping::{Group, Groups};
+use super::hints::HintBuilder;
 use super::intern::Interner;
 use super::model::{MAX_TOKENS, Release, RequestSpec, Session, Workload};
 use super::row::{self, Buffers, Row};
@@ -113,6 +114,7 @@ struct Rows<'a> {
     ids: Vec<u32>,
     /// Authored output tokens of all rows, one after another.
     tokens: Vec<u32>,
+    hints: HintBuilder,
     shortened: Tally,
     silent: Tally,
 }
@@ -127,6 +129,7 @@ impl<'a> Rows<'a> {
             turns: Vec::new(),
             ids: Vec::new(),
             tokens: Vec::new(),
+            hints: HintBuilder::default(),
             shortened: Tally::default(),
             silent: Tally::default(),
         }
@@ -162,6 +165,7 @@ impl<'a> Rows<'a> {
         } else {
             None
         };
+        self.hints.add(self.turns.len(), row.priority, row.strict_priority, row.policy_class.as_deref());
         let (session, delay_ms) = self.place(line, row)?;
         self.turns.push(Turn { line, session, delay_ms, input, output, ids_end, authored });
         Ok(())
@@ -289,7 +293,8 @@ impl<'a> Rows<'a> {
             Content::Trie(PromptTrie::build(self.block_size, self.interner.len(), prompts))
         };
         let release = if flat { Release::Flat } else { self.sessions(concurrency) };
-        Ok(Workload { requests, release, content, planned_outputs: true, notes })
+        let hints = self.hints.finish().reordered(&order);
+        Ok(Workload { requests, release, content, planned_outputs: true, hints, notes })
     }
 
     /// Arrival of every session, counted from the earliest.

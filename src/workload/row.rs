@@ -67,6 +67,9 @@ pub(super) struct Row<'a> {
     pub output_length: Option<u64>,
     pub session_id: Option<Cow<'a, str>>,
     pub delay: Option<f64>,
+    pub priority: i32,
+    pub strict_priority: u32,
+    pub policy_class: Option<Cow<'a, str>>,
     /// Whether `output_token_ids` is there.
     pub authored: bool,
 }
@@ -124,16 +127,13 @@ impl<'de> Visitor<'de> for RowVisitor<'_> {
                 Field::SessionId => row.session_id = map.next_value::<Option<Text<'de>>>()?.map(|t| t.0),
                 Field::Delay => row.delay = map.next_value()?,
                 Field::OutputTokenIds => row.authored = map.next_value_seed(List(&mut self.0.output_token_ids))?,
+                Field::PolicyClass => row.policy_class = map.next_value::<Option<Text<'de>>>()?.map(|t| t.0),
                 // Not used, but a wrong type is an error all the same.
-                Field::RequestId | Field::PolicyClass => {
+                Field::RequestId => {
                     map.next_value::<Option<Text<'de>>>()?;
                 }
-                Field::Priority => {
-                    map.next_value::<Option<i32>>()?;
-                }
-                Field::StrictPriority => {
-                    map.next_value::<Option<u32>>()?;
-                }
+                Field::Priority => row.priority = map.next_value::<Option<i32>>()?.unwrap_or_default(),
+                Field::StrictPriority => row.strict_priority = map.next_value::<Option<u32>>()?.unwrap_or_default(),
                 Field::Unknown => {
                     map.next_value::<IgnoredAny>()?;
                 }
