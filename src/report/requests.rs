@@ -137,9 +137,9 @@ impl<'a> Row<'a> {
             decode_admit_ms: ms(handoff.decode_admit),
             source_released_ms: ms(handoff.source_released),
             decode_reused_input_tokens: handoff.decode_reused_tokens,
-            prefill_route_overlap_tokens: disaggregated.then_some(0),
+            prefill_route_overlap_tokens: disaggregated.then_some(handoff.prefill_route_overlap_tokens),
             // A decode worker is chosen once prefill is done, whether or not it then accepts.
-            decode_route_overlap_tokens: handoff.source_held.map(|_| 0),
+            decode_route_overlap_tokens: handoff.source_held.map(|_| handoff.decode_route_overlap_tokens),
             terminal_status: match record.status {
                 FinalStatus::Completed => "completed",
                 FinalStatus::Rejected => "rejected",
@@ -152,7 +152,7 @@ impl<'a> Row<'a> {
 
 /// An id derived from the request index, so that equal runs give equal bytes: the index plus one as a 128-bit number in
 /// the usual grouping. The reference numbers simple synthetic loads the same way and draws the others at random.
-struct Uuid(u32);
+pub(super) struct Uuid(pub u32);
 
 impl Serialize for Uuid {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

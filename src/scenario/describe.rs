@@ -6,6 +6,7 @@ use super::document::Scenario;
 use super::engine::word;
 use super::error::ScenarioError;
 use super::load::VERSION;
+use super::router;
 use super::run::{
     EngineConfig, PreemptionMode, Preset, Run, ScalingScript, Semantics, SyntheticArrivals, Topology, TraceFormat,
     TrafficSource, TransferTiming,
@@ -22,7 +23,6 @@ impl Scenario {
             version: Some(VERSION),
             replay_concurrency: run.traffic.concurrency,
             arrival_speedup_ratio: Some(run.traffic.arrival_speedup),
-            router_mode: Some("round_robin".to_owned()),
             replay_mode: Some("offline".to_owned()),
             sla_ttft_ms: run.sla.ttft_ms,
             sla_itl_ms: run.sla.itl_ms,
@@ -45,6 +45,7 @@ impl Scenario {
                 doc.decode_engine_args = Some(document(engine(decode)));
             }
         }
+        router::describe(&run.router, &mut doc)?;
         doc.describe_source(&run.traffic.source)?;
         Ok(doc)
     }
@@ -156,6 +157,9 @@ fn engine(config: &EngineConfig) -> Value {
         },
         "aic_tp_size": config.tp_size,
     }));
+    if let Some(policy) = config.router_queue_policy {
+        map.insert("router_queue_policy".to_owned(), json!(policy.word()));
+    }
     if let Some(speculation) = &config.speculation {
         let rates: Vec<String> = speculation.accept_rates.iter().map(f64::to_string).collect();
         map.insert("aic_nextn".to_owned(), json!(rates.len()));

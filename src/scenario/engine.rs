@@ -6,6 +6,7 @@ use crate::time::SimDuration;
 
 use super::error::ScenarioError;
 use super::fields::{ENGINE, check};
+use super::router::QueuePolicy;
 use super::run::{EngineConfig, PreemptionMode, Role, Speculation, TransferTiming};
 
 /// Acceptance of the draft positions unless given.
@@ -73,55 +74,56 @@ pub(super) fn build(
         },
         preemption_mode: if args.says("preemption_mode", "fifo") { PreemptionMode::Fifo } else { PreemptionMode::Lifo },
         tp_size: args.count("aic_tp_size").unwrap_or(1),
+        router_queue_policy: args.text("router_queue_policy").and_then(QueuePolicy::of),
     })
 }
 
 /// Checked arguments; a getter gives `None` for a key that is absent or `null`.
-struct Args<'a> {
-    map: &'a Map<String, Value>,
-    path: &'a str,
+pub(super) struct Args<'a> {
+    pub map: &'a Map<String, Value>,
+    pub path: &'a str,
 }
 
 impl<'a> Args<'a> {
-    fn get(&self, name: &str) -> Option<&'a Value> {
+    pub fn get(&self, name: &str) -> Option<&'a Value> {
         self.map.get(name).filter(|value| !value.is_null())
     }
 
-    fn whole(&self, name: &str) -> Option<u64> {
+    pub fn whole(&self, name: &str) -> Option<u64> {
         self.get(name).and_then(Value::as_u64)
     }
 
-    fn count(&self, name: &str) -> Option<u32> {
+    pub fn count(&self, name: &str) -> Option<u32> {
         self.whole(name).and_then(|n| u32::try_from(n).ok())
     }
 
     /// A limit: absent gives `default`, `null` gives no limit.
-    fn limit(&self, name: &str, default: u32) -> Option<u32> {
+    pub fn limit(&self, name: &str, default: u32) -> Option<u32> {
         if self.map.contains_key(name) { self.count(name) } else { Some(default) }
     }
 
-    fn number(&self, name: &str) -> Option<f64> {
+    pub fn number(&self, name: &str) -> Option<f64> {
         self.get(name).and_then(Value::as_f64)
     }
 
-    fn flag(&self, name: &str) -> Option<bool> {
+    pub fn flag(&self, name: &str) -> Option<bool> {
         self.get(name).and_then(Value::as_bool)
     }
 
-    fn text(&self, name: &str) -> Option<&'a str> {
+    pub fn text(&self, name: &str) -> Option<&'a str> {
         self.get(name).and_then(Value::as_str)
     }
 
     /// Whether a word is given, in capitals or not.
-    fn says(&self, name: &str, word: &str) -> bool {
+    pub fn says(&self, name: &str, word: &str) -> bool {
         self.text(name).is_some_and(|text| text.eq_ignore_ascii_case(word))
     }
 
-    fn key(&self, name: &str) -> String {
+    pub fn key(&self, name: &str) -> String {
         format!("{}.{name}", self.path)
     }
 
-    fn error(&self, name: &str, cause: impl Into<String>, cure: &str) -> ScenarioError {
+    pub fn error(&self, name: &str, cause: impl Into<String>, cure: &str) -> ScenarioError {
         ScenarioError::new(self.key(name), cause, cure)
     }
 }

@@ -13,6 +13,7 @@
 //! | `traffic` | the part of `resolve` that concerns requests and their timing |
 //! | `fields` | the engine arguments: names, types, ranges |
 //! | `engine` | engine arguments to [`EngineConfig`] |
+//! | `router` | how requests find a worker: modes, settings of the KV router, policy classes |
 //! | `describe` | run to document |
 //! | `outputs` | which files a run writes |
 //! | `schema` | the JSON schema of the document |
@@ -27,6 +28,7 @@ mod fields;
 mod load;
 mod outputs;
 mod resolve;
+mod router;
 pub mod run;
 mod schema;
 mod traffic;
@@ -36,5 +38,6 @@ pub use document::Scenario;
 pub use error::{Place, ScenarioError};
 pub use load::VERSION;
 pub use outputs::Outputs;
+pub use router::{Family, KvRouter, PolicyClass, PolicyProfile, QueuePolicy, Router, RouterMode, Ties};
 pub use run::*;
 pub use values::Document;

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use crate::time::{SimDuration, SimTime};
 
+use super::router::{QueuePolicy, Router};
+
 /// Everything that determines a result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
@@ -13,6 +15,8 @@ pub struct Run {
     pub traffic: Traffic,
     /// Which workers serve them.
     pub topology: Topology,
+    /// How requests find a worker.
+    pub router: Router,
     /// Which of the reference's quirks are kept.
     pub semantics: Semantics,
     /// Bounds that define goodput.
@@ -278,6 +282,8 @@ pub struct EngineConfig {
     pub preemption_mode: PreemptionMode,
     /// Tensor-parallel size, for GPU accounting; at least 1.
     pub tp_size: u32,
+    /// Order of the router's queue; outranks the router's own setting.
+    pub router_queue_policy: Option<QueuePolicy>,
 }
 
 impl EngineConfig {

@@ -6,7 +6,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use bevy::prelude::*;
 
 use crate::time::SimTime;
-use crate::workload::{Release, RequestSpec, Session, Workload};
+use crate::workload::{Hint, Release, RequestSpec, RouterHints, Session, Workload};
 
 use super::RunFacts;
 use super::clock::{Agenda, VirtualClock};
@@ -19,6 +19,7 @@ const SLICE: usize = 4_096;
 #[derive(Resource, Debug)]
 pub struct Arrivals {
     specs: Vec<RequestSpec>,
+    hints: RouterHints,
     source: Source,
 }
 
@@ -60,7 +61,7 @@ impl Sessions {
 impl Arrivals {
     /// The arrivals of a workload; takes requests and sessions out of it.
     pub fn new(workload: Workload) -> Self {
-        let specs = workload.requests;
+        let (specs, hints) = (workload.requests, workload.hints);
         let source = match workload.release {
             Release::Flat => Source::Flat { next: 0 },
             Release::Sessions { sessions, concurrency, .. } => {
@@ -78,7 +79,7 @@ impl Arrivals {
                 Source::Sessions(sessions)
             }
         };
-        Self { specs, source }
+        Self { specs, hints, source }
     }
 
     /// Requests in all.
@@ -188,8 +189,10 @@ pub struct Arrived {
     pub at: SimTime,
     /// Whole prompt, tokens.
     pub prompt: u32,
-    /// Output asked for, tokens.
-    pub output: u32,
+    /// Its session, if it belongs to one.
+    pub session: Option<u32>,
+    /// What it asks of a router's queue.
+    pub hint: Hint,
 }
 
 /// Requests on their way to the router.
@@ -215,23 +218,26 @@ pub fn release_arrivals(
     if facts.pulls_between_passes && agenda.has_work() {
         return;
     }
-    let until = if facts.independent { clock.limit } else { clock.now };
+    // Where nobody looks at workers, requests are placed ahead of time.
+    let ahead = facts.independent && !facts.meets_at_arrivals;
+    let until = if ahead { clock.limit } else { clock.now };
     let mut last = None;
     let mut released = 0;
     while let Some(next) = arrivals.next_time() {
         // A slice never ends between two requests that arrive together.
-        if next > until || (facts.independent && released >= SLICE && last != Some(next)) {
+        if next > until || (ahead && released >= SLICE && last != Some(next)) {
             break;
         }
-        let at = if facts.independent { next } else { clock.now };
+        let at = if ahead { next } else { clock.now };
         let Some((request, arrival)) = arrivals.take(at) else { break };
         released += 1;
         last = Some(next);
         let (own, output) = arrivals.lengths(request);
         let prompt = prompts.0.arrive(request, own, output);
         let mut record = new_record(&facts, request, arrival, prompt, output);
+        let session_turn = arrivals.session_turn(request);
         if !facts.single_worker {
-            record.session_turn = arrivals.session_turn(request);
+            record.session_turn = session_turn;
         }
         let entity = commands.spawn((Request(request), Phase::Queued, Timeline(record))).id();
         if requests.entities.len() <= request as usize {
@@ -239,7 +245,8 @@ pub fn release_arrivals(
         }
         requests.entities[request as usize] = Some(entity);
         requests.arrived += 1;
-        unrouted.waiting.push_back(Arrived { request, at: arrival, prompt, output });
+        let (session, hint) = (session_turn.map(|(session, _)| session), arrivals.hints.get(request));
+        unrouted.waiting.push_back(Arrived { request, at: arrival, prompt, session, hint });
         clock.last_event = clock.last_event.max(arrival);
     }
 }

@@ -9,12 +9,14 @@ use bevy::prelude::*;
 
 use crate::scenario::{EngineConfig, TransferTiming};
 use crate::time::{SimDuration, SimTime};
+use crate::workload::Hint;
 
 use super::RunFacts;
 use super::arrivals::Arrivals;
 use super::clock::{Agenda, Due, VirtualClock};
 use super::engine::{EngineEvent, Job, Reservation};
 use super::request::{News, NewsItem, Prompts, Requests, SessionEnd, Timeline};
+use super::router::{Ask, Decisions, Placement, Routed, Routers, Signal};
 use super::worker::{Engine, Fleet};
 
 /// One step of a hand-off.
@@ -181,7 +183,9 @@ pub fn run_handoffs(
     clock: Res<VirtualClock>,
     mut agenda: ResMut<Agenda>,
     mut handoffs: ResMut<Handoffs>,
-    mut fleet: ResMut<Fleet>,
+    fleet: Res<Fleet>,
+    mut routers: ResMut<Routers>,
+    mut decisions: ResMut<Decisions>,
     mut news: ResMut<News>,
     mut engines: Query<&mut Engine>,
     mut timelines: Query<&mut Timeline>,
@@ -198,16 +202,19 @@ pub fn run_handoffs(
             Action::Reserve(request) => {
                 let Some(handoff) = handoffs.open.get(&request).copied() else { continue };
                 let Some(pool) = fleet.output_pool() else { continue };
+                let session = arrivals.session_turn(request).map(|(session, _)| session);
+                let ask = Ask { request, at: now, prompt: handoff.prompt, session, hint: Hint::default() };
+                let routed = routers.decode(now).route(&ask, now, pool, &prompts.0, &mut decisions);
+                // The reference lets the request take its turn before it finds that it cannot fit.
                 let blocks = handoff.prompt.div_ceil(pool.config.block_size);
                 if blocks > pool.config.num_gpu_blocks {
                     news.0.push(NewsItem { at: now, role: pool.role, event: EngineEvent::failed(request) });
-                    // The reference lets the request take its turn before it finds that it cannot fit.
-                    let _ = pool.next_round_robin();
+                    routers.decode(now).tell(now, Signal::Ended(request));
                     handoffs.open.remove(&request);
                     handoffs.queue.push_back(Action::Release { request, source: handoff.source, cancelled: true });
                     continue;
                 }
-                let Some(member) = pool.next_round_robin() else {
+                let Routed::To(Placement { member, overlap_tokens, .. }) = routed else {
                     handoffs.unplaced.push_back(action);
                     continue;
                 };
@@ -221,7 +228,7 @@ pub fn run_handoffs(
                     last_token: handoff.held_at.filter(|_| corrected),
                     hold: false,
                 };
-                stamp_worker(&requests, &mut timelines, request, member.id);
+                stamp_worker(&requests, &mut timelines, request, member.id, overlap_tokens);
                 if let Some(open) = handoffs.open.get_mut(&request) {
                     open.destination = Some(member.entity);
                 }
@@ -258,6 +265,7 @@ pub fn run_handoffs(
                     continue;
                 }
                 let reservation = engine.ranks[0].release_source(request);
+                routers.close_handoff(request, now);
                 if let Some(open) = handoffs.open.get_mut(&request) {
                     open.released = true;
                 }
@@ -290,10 +298,13 @@ pub fn run_handoffs(
     }
 }
 
-fn stamp_worker(requests: &Requests, timelines: &mut Query<&mut Timeline>, request: u32, id: u32) {
+fn stamp_worker(requests: &Requests, timelines: &mut Query<&mut Timeline>, request: u32, id: u32, overlap: u32) {
     let entity = requests.entities.get(request as usize).copied().flatten();
     if let Some(Ok(mut timeline)) = entity.map(|e| timelines.get_mut(e)) {
         timeline.0.decode_worker = Some(id);
+        if let Some(handoff) = &mut timeline.0.handoff {
+            handoff.decode_route_overlap_tokens = overlap;
+        }
     }
 }
 

@@ -6,7 +6,8 @@
 //!
 //! | plugin | fills | does |
 //! |---|---|---|
-//! | [`ArrivalsPlugin`] | `Arrivals`, `Routing` | requests that are due become entities and get a worker |
+//! | [`ArrivalsPlugin`] | `Arrivals` | requests that are due become entities |
+//! | [`RouterPlugin`](router::RouterPlugin) | `Completions`, `Routing` | what workers did is heard; requests get a worker |
 //! | [`EnginesPlugin`] | `Completions`, `Engines` | forward passes end and start |
 //! | [`HandoffPlugin`] | `Lifecycle`, `Handoff` | prefill to decode: hold, reserve, transfer, activate, release |
 //! | [`ScalingPlugin`] | `Lifecycle`, `Scaling` | workers start, drain and disappear |
@@ -19,7 +20,7 @@ pub mod kv;
 pub mod metrics;
 pub mod passes;
 pub mod request;
-pub mod routing;
+pub mod router;
 pub mod scaling;
 mod simulation;
 pub mod worker;
@@ -69,8 +70,11 @@ pub struct RunFacts {
     pub disaggregated: bool,
     /// Whether the reference would use its single-worker loop (differs in session fields and the time cap).
     pub single_worker: bool,
-    /// Whether workers never concern each other: open-loop independent requests under round robin, fixed fleet.
+    /// Whether workers run by themselves: open-loop independent requests, fixed fleet, a router that need not hear at once
+    /// what they do.
     pub independent: bool,
+    /// Whether the router looks at workers that run by themselves when a request arrives.
+    pub meets_at_arrivals: bool,
     /// Whether a closed loop is looked at between the passes of the only worker, as the reference does there, so that
     /// think times end at a pass boundary.
     pub pulls_between_passes: bool,
@@ -78,15 +82,14 @@ pub struct RunFacts {
     pub planned_outputs: bool,
 }
 
-/// Requests arrive and are placed.
+/// Requests arrive.
 #[derive(Debug, Default)]
 pub struct ArrivalsPlugin;
 
 impl Plugin for ArrivalsPlugin {
     fn build(&self, app: &mut App) {
         app.init_resource::<arrivals::Unrouted>()
-            .add_systems(SimStep, arrivals::release_arrivals.in_set(SimSet::Arrivals))
-            .add_systems(SimStep, routing::route_requests.in_set(SimSet::Routing));
+            .add_systems(SimStep, arrivals::release_arrivals.in_set(SimSet::Arrivals));
     }
 }
 
@@ -156,6 +159,6 @@ impl Plugin for SimPlugin {
             });
         }
         app.configure_sets(SimStep, (Completions, Lifecycle, Arrivals, Routing, Handoff, Engines, Scaling).chain())
-            .add_plugins((ArrivalsPlugin, EnginesPlugin, HandoffPlugin, ScalingPlugin));
+            .add_plugins((ArrivalsPlugin, router::RouterPlugin, EnginesPlugin, HandoffPlugin, ScalingPlugin));
     }
 }

@@ -11,6 +11,7 @@ use super::clock::{Agenda, Due, VirtualClock};
 use super::engine::EngineEvent;
 use super::handoff::Handoffs;
 use super::request::{News, NewsItem, Prompts};
+use super::router::{Dispatch, Routers, Routing};
 use super::worker::{Engine, Fleet, Worker};
 
 /// A pass ended at `at`: the worker is idle, waiting actions resume, what happened is published.
@@ -49,22 +50,6 @@ fn run_pass(engine: &mut Engine, now: SimTime) -> (SimTime, bool) {
 
 /// Completes the passes that end now, in the order in which they began.
 pub fn complete_passes(
-    clock: Res<VirtualClock>,
-    mut agenda: ResMut<Agenda>,
-    mut handoffs: ResMut<Handoffs>,
-    mut news: ResMut<News>,
-    mut engines: Query<(&Worker, &mut Engine)>,
-) {
-    while let Some(due) = agenda.take_if(clock.now, |due| matches!(due, Due::PassEnd(_))) {
-        let Due::PassEnd(entity) = due else { continue };
-        let Ok((worker, mut engine)) = engines.get_mut(entity) else { continue };
-        complete_pass(*worker, &mut engine, clock.now, &mut handoffs, &mut news);
-    }
-}
-
-/// Starts passes on idle workers that have work, by ascending number, prefill pool first. A pass that takes no time is
-/// completed at once and the same worker goes on.
-pub fn start_passes(
     facts: Res<RunFacts>,
     fleet: Res<Fleet>,
     clock: Res<VirtualClock>,
@@ -73,14 +58,50 @@ pub fn start_passes(
     mut news: ResMut<News>,
     mut engines: Query<(&Worker, &mut Engine)>,
 ) {
+    if facts.meets_at_arrivals {
+        // These workers have run by themselves up to now; only what ends at this very instant is left.
+        for member in fleet.pools.iter().flat_map(|pool| &pool.members) {
+            let Ok((worker, mut engine)) = engines.get_mut(member.entity) else { continue };
+            if engine.busy_until == Some(clock.now) {
+                engine.idle_at = clock.now;
+                complete_pass(*worker, &mut engine, clock.now, &mut handoffs, &mut news);
+            }
+        }
+    }
+    while let Some(due) = agenda.take_if(clock.now, |due| matches!(due, Due::PassEnd(_))) {
+        let Due::PassEnd(entity) = due else { continue };
+        let Ok((worker, mut engine)) = engines.get_mut(entity) else { continue };
+        complete_pass(*worker, &mut engine, clock.now, &mut handoffs, &mut news);
+    }
+}
+
+/// Starts passes on idle workers that have work, by ascending number, prefill pool first. A pass that takes no time is
+/// completed at once and the same worker goes on; should the router then let a waiting request go to a worker further in
+/// front, that one is next.
+pub fn start_passes(
+    facts: Res<RunFacts>,
+    clock: Res<VirtualClock>,
+    mut agenda: ResMut<Agenda>,
+    mut news: ResMut<News>,
+    mut members: Local<Vec<Entity>>,
+    mut routing: Routing,
+) {
     if facts.independent {
         return;
     }
     let now = clock.now;
-    for member in fleet.pools.iter().flat_map(|pool| &pool.members) {
-        let Ok((worker, engine)) = engines.get_mut(member.entity) else { continue };
-        let engine = engine.into_inner();
-        while engine.busy_until.is_none() && engine.has_work() {
+    members.clear();
+    members.extend(routing.fleet().pools.iter().flat_map(|pool| &pool.members).map(|member| member.entity));
+    let mut place = 0;
+    while let Some(entity) = members.get(place).copied() {
+        place += 1;
+        loop {
+            let Dispatch { engines, handoffs, .. } = &mut routing.dispatch;
+            let Ok((worker, engine)) = engines.get_mut(entity) else { break };
+            let engine = engine.into_inner();
+            if engine.busy_until.is_some() || !engine.has_work() {
+                break;
+            }
             if let [rank] = engine.ranks.as_mut_slice()
                 && worker.role == Role::Prefill
             {
@@ -89,10 +110,18 @@ pub fn start_passes(
             let (end, worked) = run_pass(engine, now);
             if end > now {
                 engine.busy_until = Some(end);
-                agenda.enter(end, Due::PassEnd(member.entity));
-            } else if worked {
-                complete_pass(*worker, engine, now, &mut handoffs, &mut news);
-            } else {
+                agenda.enter(end, Due::PassEnd(entity));
+                break;
+            }
+            if !worked {
+                break;
+            }
+            complete_pass(*worker, engine, now, handoffs, &mut news);
+            if routing.has_backlog()
+                && let Some(lowest) = routing.hear(&news)
+                && lowest < place
+            {
+                place = lowest;
                 break;
             }
         }
@@ -105,13 +134,14 @@ pub fn run_on(
     facts: Res<RunFacts>,
     prompts: Res<Prompts>,
     arrivals: Res<Arrivals>,
+    routers: Res<Routers>,
     mut clock: ResMut<VirtualClock>,
     mut agenda: ResMut<Agenda>,
     mut news: ResMut<News>,
     mut engines: Query<(Entity, &Worker, &mut Engine)>,
 ) {
     let mut until = clock.limit.saturating_add(SimDuration::from_nanos(1));
-    if let Some(next) = arrivals.next_time() {
+    for next in arrivals.next_time().into_iter().chain(routers.next_wake()) {
         until = until.min(next);
     }
     if facts.independent {

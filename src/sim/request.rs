@@ -115,6 +115,7 @@ pub fn apply_news(
     for item in news.0.drain(..) {
         let (EngineEvent::Admitted { request, .. }
         | EngineEvent::Ended { request, .. }
+        | EngineEvent::FirstToken { request }
         | EngineEvent::Held { request }) = item.event;
         let Some(entity) = requests.entities.get(request as usize).copied().flatten() else { continue };
         let Ok((mut timeline, mut phase)) = timelines.get_mut(entity) else { continue };
@@ -124,6 +125,7 @@ pub fn apply_news(
                 admitted(record, item.role, at, reused);
                 *phase = if item.role == Role::Decode { Phase::Decoding } else { Phase::Running };
             }
+            EngineEvent::FirstToken { .. } => {}
             EngineEvent::Held { .. } => *phase = Phase::Transferring,
             EngineEvent::Ended { how, tokens, first, second, last, .. } => {
                 record.status = match how {

@@ -4,7 +4,7 @@ use bevy::app::App;
 use bevy::ecs::schedule::{Schedule, Schedules};
 use bevy::ecs::world::World;
 
-use crate::scenario::{EngineConfig, Role, Run, Topology};
+use crate::scenario::{EngineConfig, Role, RouterMode, Run, Topology};
 use crate::time::SimTime;
 use crate::workload::Workload;
 
@@ -15,6 +15,7 @@ use super::handoff::Handoffs;
 use super::kv::PromptIndex;
 use super::metrics::{FinalStatus, Outcome, Snapshot, WorkerSnapshot, WorkerState};
 use super::request::{News, NewsItem, Requests, Timeline, add_tokens};
+use super::router::{Coupling, DecisionSink, Decisions, Routers, coupling};
 use super::scaling::{Scaling, is_settled, provision};
 use super::worker::{Engine, Fleet, Lifecycle, Pool, Worker};
 use super::{Prompts, RunFacts, RunOn, SimPlugin, SimStep};
@@ -77,13 +78,23 @@ impl Simulation {
         let fixed_fleet = run.scaling.is_none();
         let prompts = Prompts(PromptIndex::new(&mut workload, pools.first().map_or(1, |(_, e)| e.block_size)));
         let planned_outputs = workload.planned_outputs;
+        let engines: Vec<&EngineConfig> = pools.iter().map(|(_, engine)| *engine).collect();
+        let Some(routers) = Routers::new(&run.router, &engines, &workload.hints.classes) else {
+            return Err(SimError::Schedule("no pool of workers".into()));
+        };
+        let coupling = coupling(&run.router, &engines);
         let arrivals = Arrivals::new(workload);
+        let independent = !disaggregated && fixed_fleet && arrivals.is_flat() && coupling != Coupling::Always;
         let facts = RunFacts {
             semantics: run.semantics,
             disaggregated,
-            single_worker: !disaggregated && fixed_fleet && pools.iter().all(|(n, e)| *n == 1 && e.dp_size == 1),
+            single_worker: !disaggregated
+                && fixed_fleet
+                && run.router.mode == RouterMode::RoundRobin
+                && pools.iter().all(|(n, e)| *n == 1 && e.dp_size == 1),
             pulls_between_passes: false,
-            independent: !disaggregated && fixed_fleet && arrivals.is_flat(),
+            independent,
+            meets_at_arrivals: independent && coupling == Coupling::AtArrivals,
             planned_outputs,
         };
 
@@ -96,7 +107,7 @@ impl Simulation {
             let mut pool = Pool::new(engine);
             for _ in 0..workers {
                 let id = pool.next_id;
-                let bundle = pool.build(WorkerState::Active, facts.semantics, &prompts.0);
+                let bundle = pool.build(WorkerState::Active, facts.semantics, &prompts.0, &routers);
                 let entity = world.spawn(bundle).id();
                 pool.list(id, entity, WorkerState::Active);
             }
@@ -109,6 +120,7 @@ impl Simulation {
         let single_worker = facts.single_worker;
         world.insert_resource(facts);
         world.insert_resource(fleet);
+        world.insert_resource(routers);
         world.insert_resource(prompts);
         world.insert_resource(arrivals);
 
@@ -144,6 +156,11 @@ impl Simulation {
         (self.world.resource::<Requests>().records.len() as u32, self.world.resource::<Arrivals>().total() as u32)
     }
 
+    /// Sends every decision to `sink` from now on.
+    pub fn send_decisions(&mut self, sink: Box<dyn DecisionSink>) {
+        self.world.insert_resource(Decisions::to(sink));
+    }
+
     /// When something happens next; `None` when the run is over.
     pub fn next_event(&self) -> Option<SimTime> {
         let next = if self.world.resource::<RunFacts>().independent {
@@ -171,7 +188,8 @@ impl Simulation {
         let due = agenda.peek().map(|(at, _)| at);
         let waits = self.world.resource::<RunFacts>().pulls_between_passes && agenda.has_work();
         let arrival = self.world.resource::<Arrivals>().next_time().filter(|_| !waits);
-        due.into_iter().chain(arrival).min()
+        let wake = self.world.resource::<Routers>().next_wake();
+        due.into_iter().chain(arrival).chain(wake).min()
     }
 
     fn is_over(&self) -> bool {
@@ -183,7 +201,9 @@ impl Simulation {
     /// Whether requests are in flight and nothing that could still happen moves them.
     fn is_dead_end(&self) -> bool {
         let agenda = self.world.resource::<Agenda>();
-        if agenda.has_work() || self.world.resource::<Arrivals>().next_time().is_some() || !self.is_stuck() {
+        let arrival = self.world.resource::<Arrivals>().next_time();
+        let wake = self.world.resource::<Routers>().next_wake();
+        if agenda.has_work() || arrival.is_some() || wake.is_some() || !self.is_stuck() {
             return false;
         }
         match agenda.peek() {
@@ -214,11 +234,15 @@ impl Simulation {
     }
 
     fn run_independent(&mut self, limit: SimTime) {
-        loop {
-            self.step.run(&mut self.world);
-            self.run_on.run(&mut self.world);
-            if self.world.resource::<Arrivals>().next_time().is_none_or(|next| next > limit) {
-                break;
+        if self.world.resource::<RunFacts>().meets_at_arrivals {
+            self.run_between_arrivals(limit);
+        } else {
+            loop {
+                self.step.run(&mut self.world);
+                self.run_on.run(&mut self.world);
+                if self.world.resource::<Arrivals>().next_time().is_none_or(|next| next > limit) {
+                    break;
+                }
             }
         }
         while self.meets_independent_dead_end() {
@@ -228,6 +252,18 @@ impl Simulation {
         }
         if limit < SimTime::MAX {
             self.world.resource_mut::<VirtualClock>().now = limit;
+        }
+    }
+
+    /// Each worker runs by itself to the next arrival; then the router looks at all of them.
+    fn run_between_arrivals(&mut self, limit: SimTime) {
+        loop {
+            self.run_on.run(&mut self.world);
+            let Some(next) = self.world.resource::<Arrivals>().next_time().filter(|next| *next <= limit) else {
+                break;
+            };
+            self.world.resource_mut::<VirtualClock>().now = next;
+            self.step.run(&mut self.world);
         }
     }
 
@@ -430,6 +466,8 @@ impl Simulation {
                 in_flight.extend(rank.tokens_in_flight());
             }
         }
+        let refused = self.world.resource::<Routers>().refused().iter().take(EXPLAINED);
+        self.dead_ends.extend(refused.map(|(request, reason)| format!("request {request} was turned away: {reason}")));
         let counts: Vec<_> = ranks.iter().map(Scheduler::gaps).collect();
         let (itl, user_throughput) = GapCounts::distributions(&GapCounts::collect(&counts, &removed));
         let mut requests = std::mem::take(&mut *self.world.resource_mut::<Requests>());

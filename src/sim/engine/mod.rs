@@ -21,6 +21,6 @@ mod tokens;
 mod transfer;
 
 pub use pass::Formed;
-pub use scheduler::{Ended, EngineEvent, Job, Scheduler};
+pub use scheduler::{Ended, EngineEvent, FirstTokens, Job, Scheduler};
 pub use tokens::{GapCounts, TokenSpan};
 pub use transfer::Reservation;

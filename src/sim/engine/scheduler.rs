@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::perf::PassTimer;
 use crate::scenario::{EngineConfig, PreemptionMode, Role, Semantics};
-use crate::sim::kv::{Held, Hit, Home, KvPool, PromptIndex, Segment};
+use crate::sim::kv::{Held, Hit, Home, KvEvents, KvPool, PromptIndex, Segment};
 use crate::time::SimTime;
 
 use super::batch::DecodeBatch;
@@ -73,6 +73,11 @@ pub enum EngineEvent {
         /// Last of them.
         last: Option<SimTime>,
     },
+    /// Emitted its first token and goes on; only where a router wants to know ([`FirstTokens`]).
+    FirstToken {
+        /// Index of the request.
+        request: u32,
+    },
     /// Prefill is over; blocks are held for the hand-off.
     Held {
         /// Index of the request.
@@ -85,6 +90,18 @@ impl EngineEvent {
     pub fn failed(request: u32) -> Self {
         Self::Ended { request, how: Ended::Failed, tokens: 0, first: None, second: None, last: None }
     }
+}
+
+/// Who wants to know of first tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FirstTokens {
+    /// Nobody.
+    #[default]
+    Unseen,
+    /// A router, the next time it looks.
+    Noted,
+    /// A router, at once: it may send a request that waits.
+    Urgent,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,6 +188,7 @@ pub struct Scheduler {
     /// What the head of the queue was found to lack, and the pool's state then.
     pub(super) blocked_head: Option<BlockedHead>,
     pub(super) events: Vec<EngineEvent>,
+    pub(super) first_tokens: FirstTokens,
     pub(super) hits: Vec<Hit>,
     pub(super) finished: Vec<u32>,
     pub(super) ended_early: Vec<u32>,
@@ -248,6 +266,7 @@ impl Scheduler {
             gaps: GapCounts::default(),
             blocked_head: None,
             events: Vec::new(),
+            first_tokens: FirstTokens::default(),
             hits: Vec::new(),
             finished: Vec::new(),
             ended_early: Vec::new(),
@@ -312,6 +331,19 @@ impl Scheduler {
         self.config.role != Role::Prefill
     }
 
+    /// Lets a router follow what happens here: its cache if `cache`, and first tokens.
+    pub fn report_to_router(&mut self, cache: bool, first_tokens: FirstTokens) {
+        if cache {
+            self.pool.events.listen();
+        }
+        self.first_tokens = first_tokens;
+    }
+
+    /// Changes of the cache on their way to the router.
+    pub fn kv_events(&mut self) -> &mut KvEvents {
+        &mut self.pool.events
+    }
+
     /// What the last pass did; leaves it empty.
     pub fn drain_events(&mut self) -> std::vec::Drain<'_, EngineEvent> {
         while let Some(id) = self.ending.pop() {
@@ -322,7 +354,11 @@ impl Scheduler {
 
     /// Whether the last pass did anything that others must know.
     pub fn has_news(&self) -> bool {
-        self.events.iter().any(|e| !matches!(e, EngineEvent::Admitted { .. }))
+        self.events.iter().any(|e| match e {
+            EngineEvent::Admitted { .. } => false,
+            EngineEvent::FirstToken { .. } => self.first_tokens == FirstTokens::Urgent,
+            EngineEvent::Ended { .. } | EngineEvent::Held { .. } => true,
+        })
     }
 
     /// Whether a running prompt is incomplete.

@@ -89,6 +89,7 @@ impl Scheduler {
         let Some(finish) = self.batch.next_finish() else { return now };
         if self.config.role == Role::Prefill {
             self.grind(finish);
+            self.pool.events.publish(now);
             return now;
         }
         let members = u64::from(self.batch.members());
@@ -102,6 +103,7 @@ impl Scheduler {
                 break;
             }
             self.last_start = at;
+            self.pool.events.publish(at);
             let active = self.pool.active();
             let duration = self.timer.decode(active);
             if lag == 0 {

@@ -1,7 +1,9 @@
 //! KV blocks: which prompts share them, which are resident, who owns them, which goes next.
 
+mod events;
 mod pool;
 mod prompts;
 
+pub use events::{BlockRun, KvEvent, KvEvents};
 pub use pool::{Held, Hit, Home, KvPool};
 pub use prompts::{PromptIndex, Segment};

@@ -1,0 +1,90 @@
+//! Handing a placed request to its worker.
+
+use bevy::ecs::system::SystemParam;
+use bevy::prelude::*;
+
+use crate::scenario::Role;
+use crate::sim::RunFacts;
+use crate::sim::engine::Job;
+use crate::sim::handoff::Handoffs;
+use crate::sim::metrics::RequestRecord;
+use crate::sim::request::{Prompts, Requests, Timeline};
+use crate::sim::worker::{Engine, Member, Pool, Worker};
+
+/// Where a request goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placement {
+    /// Index of the request.
+    pub request: u32,
+    /// The worker.
+    pub member: Member,
+    /// Its rank.
+    pub rank: u32,
+    /// Prompt tokens that the router takes for cached there.
+    pub overlap_tokens: u32,
+}
+
+/// The way from the router to the workers of the entry pool.
+#[derive(SystemParam)]
+pub struct Dispatch<'w, 's> {
+    facts: Res<'w, RunFacts>,
+    /// Names of prompt blocks.
+    pub prompts: Res<'w, Prompts>,
+    requests: Res<'w, Requests>,
+    /// Hand-offs in progress.
+    pub handoffs: ResMut<'w, Handoffs>,
+    /// The workers.
+    pub engines: Query<'w, 's, (&'static Worker, &'static mut Engine)>,
+    timelines: Query<'w, 's, &'static mut Timeline>,
+}
+
+/// What an aggregated or prefill worker is asked to do for a request.
+fn entry_job(facts: &RunFacts, record: &RequestRecord) -> Job {
+    let mut job = Job {
+        request: record.request,
+        prompt: record.input_tokens,
+        output: record.requested_output_tokens,
+        generated: 0,
+        last_token: None,
+        hold: false,
+    };
+    if facts.disaggregated {
+        // The reference lets a prefill worker produce the whole planned output before it hands over.
+        let whole_output = facts.planned_outputs && !facts.semantics.handoff_after_first_token;
+        job.hold = !(facts.semantics.handoff_after_first_token && job.output <= 1);
+        if !whole_output {
+            job.output = job.output.min(1);
+        }
+    }
+    job
+}
+
+impl Dispatch<'_, '_> {
+    /// Gives a request to its worker in `pool`.
+    pub fn hand_over(&mut self, placement: &Placement, pool: &Pool) {
+        let Placement { request, member, rank, overlap_tokens } = *placement;
+        let entity = self.requests.entities.get(request as usize).copied().flatten();
+        let Some(Ok(mut timeline)) = entity.map(|e| self.timelines.get_mut(e)) else { return };
+        let Ok((_, mut engine)) = self.engines.get_mut(member.entity) else { return };
+        let record = &mut timeline.0;
+        let job = entry_job(&self.facts, record);
+        if self.facts.independent {
+            engine.inbox.push_back((record.arrival, rank, job));
+        } else {
+            engine.ranks[rank as usize].submit(job, &self.prompts.0);
+        }
+        match pool.role {
+            Role::Prefill => {
+                record.prefill_worker = Some(member.id);
+                if let Some(handoff) = &mut record.handoff {
+                    handoff.prefill_route_overlap_tokens = overlap_tokens;
+                }
+            }
+            _ if self.facts.single_worker => {}
+            _ => record.decode_worker = Some(member.id * pool.config.dp_size + rank),
+        }
+        if self.facts.disaggregated {
+            self.handoffs.begin(request, member.entity, record.input_tokens, record.requested_output_tokens);
+        }
+    }
+}
