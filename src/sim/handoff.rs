@@ -11,13 +11,11 @@ use crate::scenario::{EngineConfig, TransferTiming};
 use crate::time::{SimDuration, SimTime};
 use crate::workload::Hint;
 
-use super::RunFacts;
 use super::arrivals::Arrivals;
-use super::clock::{Agenda, Due, VirtualClock};
+use super::clock::{Agenda, Due};
 use super::engine::{EngineEvent, Job, Reservation};
-use super::request::{News, NewsItem, Prompts, Requests, SessionEnd, Timeline};
-use super::router::{Ask, Decisions, Placement, Routed, Routers, Signal};
-use super::worker::{Engine, Fleet};
+use super::request::{News, NewsItem, SessionEnd};
+use super::router::{Ask, Dispatch, Placement, Routed, Routing};
 
 /// One step of a hand-off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +40,8 @@ pub enum Action {
         /// The hand-off failed: no time stamp.
         cancelled: bool,
     },
+    /// A request ended on its prefill worker: let its router and its session know.
+    Close(u32),
 }
 
 /// Which time stamp of a hand-off.
@@ -76,7 +76,7 @@ pub struct Handoffs {
     open: HashMap<u32, Handoff>,
     stamps: Vec<(u32, Stamp, SimTime)>,
     /// Requests that ended on a prefill worker, whose sessions do not know yet.
-    closing: Vec<SessionEnd>,
+    closing: HashMap<u32, SessionEnd>,
     /// Records of requests that ended before their source was released.
     ended: HashMap<u32, usize>,
 }
@@ -117,12 +117,17 @@ impl Handoffs {
 
     /// Whether anything is to be done at this instant.
     pub fn has_work(&self) -> bool {
-        !self.queue.is_empty() || !self.closing.is_empty() || !self.stamps.is_empty()
+        !self.queue.is_empty() || !self.stamps.is_empty()
     }
 
-    /// Tells a session of an end together with the hand-offs of this instant.
-    pub fn close_later(&mut self, end: SessionEnd) {
-        self.closing.push(end);
+    /// A request ended on its prefill worker: it is closed in its turn, with the hand-offs of this instant.
+    pub fn close(&mut self, request: u32) {
+        self.queue.push_back(Action::Close(request));
+    }
+
+    /// What the session of a request that is being closed must know.
+    pub fn tell_when_closed(&mut self, end: SessionEnd) {
+        self.closing.insert(end.request, end);
     }
 
     /// The transfer of `request` is over.
@@ -176,67 +181,20 @@ fn transfer_time(source: &EngineConfig, prompt: u32, missing: u64) -> SimDuratio
 
 /// Executes the queue until it is empty, actions entered meanwhile included.
 pub fn run_handoffs(
-    facts: Res<RunFacts>,
-    mut prompts: ResMut<Prompts>,
     mut arrivals: ResMut<Arrivals>,
-    mut requests: ResMut<Requests>,
-    clock: Res<VirtualClock>,
     mut agenda: ResMut<Agenda>,
-    mut handoffs: ResMut<Handoffs>,
-    fleet: Res<Fleet>,
-    mut routers: ResMut<Routers>,
-    mut decisions: ResMut<Decisions>,
     mut news: ResMut<News>,
-    mut engines: Query<&mut Engine>,
-    mut timelines: Query<&mut Timeline>,
+    mut routing: Routing,
 ) {
-    if !facts.disaggregated {
+    if !routing.dispatch.facts.disaggregated {
         return;
     }
-    let now = clock.now;
-    for end in handoffs.closing.drain(..) {
-        end.tell(&mut arrivals, &mut prompts);
-    }
-    while let Some(action) = handoffs.queue.pop_front() {
+    while let Some(action) = routing.dispatch.handoffs.queue.pop_front() {
         match action {
-            Action::Reserve(request) => {
-                let Some(handoff) = handoffs.open.get(&request).copied() else { continue };
-                let Some(pool) = fleet.output_pool() else { continue };
-                let session = arrivals.session_turn(request).map(|(session, _)| session);
-                let ask = Ask { request, at: now, prompt: handoff.prompt, session, hint: Hint::default() };
-                let routed = routers.decode(now).route(&ask, now, pool, &prompts.0, &mut decisions);
-                // The reference lets the request take its turn before it finds that it cannot fit.
-                let blocks = handoff.prompt.div_ceil(pool.config.block_size);
-                if blocks > pool.config.num_gpu_blocks {
-                    news.0.push(NewsItem { at: now, role: pool.role, event: EngineEvent::failed(request) });
-                    routers.decode(now).tell(now, Signal::Ended(request));
-                    handoffs.open.remove(&request);
-                    handoffs.queue.push_back(Action::Release { request, source: handoff.source, cancelled: true });
-                    continue;
-                }
-                let Routed::To(Placement { member, overlap_tokens, .. }) = routed else {
-                    handoffs.unplaced.push_back(action);
-                    continue;
-                };
-                let Ok(mut engine) = engines.get_mut(member.entity) else { continue };
-                let corrected = facts.semantics.handoff_after_first_token;
-                let job = Job {
-                    request,
-                    prompt: handoff.prompt,
-                    output: handoff.output,
-                    generated: u32::from(corrected),
-                    last_token: handoff.held_at.filter(|_| corrected),
-                    hold: false,
-                };
-                stamp_worker(&requests, &mut timelines, request, member.id, overlap_tokens);
-                if let Some(open) = handoffs.open.get_mut(&request) {
-                    open.destination = Some(member.entity);
-                }
-                let idle = engine.busy_until.is_none();
-                let reservation = engine.ranks[0].expect_transfer(job, &prompts.0, idle);
-                handoffs.reserved(reservation, now);
-            }
+            Action::Reserve(request) => reserve(&mut routing, &arrivals, &mut news, request),
             Action::StartTransfer { request, missing } => {
+                let now = routing.now();
+                let (fleet, handoffs) = (&routing.fleet, &mut routing.dispatch.handoffs);
                 let Some(handoff) = handoffs.open.get(&request) else { continue };
                 let Some(pool) = fleet.entry_pool() else { continue };
                 let delay = transfer_time(&pool.config, handoff.prompt, missing);
@@ -247,8 +205,10 @@ pub fn run_handoffs(
                 }
             }
             Action::Activate(request) => {
+                let now = routing.now();
+                let Dispatch { engines, handoffs, .. } = &mut routing.dispatch;
                 let Some(handoff) = handoffs.open.get(&request).copied() else { continue };
-                let Some(Ok(mut engine)) = handoff.destination.map(|e| engines.get_mut(e)) else { continue };
+                let Some(Ok((_, mut engine))) = handoff.destination.map(|e| engines.get_mut(e)) else { continue };
                 if engine.busy_until.is_some() {
                     engine.deferred.push(action);
                     continue;
@@ -259,13 +219,14 @@ pub fn run_handoffs(
                 handoffs.reserved(reservation, now);
             }
             Action::Release { request, source, cancelled } => {
-                let Ok(mut engine) = engines.get_mut(source) else { continue };
+                let now = routing.now();
+                let Dispatch { engines, handoffs, .. } = &mut routing.dispatch;
+                let Ok((_, mut engine)) = engines.get_mut(source) else { continue };
                 if engine.busy_until.is_some() {
                     engine.deferred.push(action);
                     continue;
                 }
                 let reservation = engine.ranks[0].release_source(request);
-                routers.close_handoff(request, now);
                 if let Some(open) = handoffs.open.get_mut(&request) {
                     open.released = true;
                 }
@@ -273,9 +234,69 @@ pub fn run_handoffs(
                     handoffs.stamps.push((request, Stamp::Released, now));
                 }
                 handoffs.reserved(reservation, now);
+                routing.close(request, cancelled);
+            }
+            Action::Close(request) => {
+                let Dispatch { prompts, handoffs, .. } = &mut routing.dispatch;
+                if let Some(end) = handoffs.closing.remove(&request) {
+                    end.tell(&mut arrivals, prompts);
+                }
+                routing.close(request, false);
             }
         }
     }
+    apply_stamps(&mut routing.dispatch);
+}
+
+/// Chooses a decode worker for a request whose prefill is over, and asks it for blocks.
+fn reserve(routing: &mut Routing, arrivals: &Arrivals, news: &mut News, request: u32) {
+    let now = routing.now();
+    let Some(handoff) = routing.dispatch.handoffs.open.get(&request).copied() else { return };
+    let session = arrivals.session_turn(request).map(|(session, _)| session);
+    let ask = Ask { request, at: now, prompt: handoff.prompt, session, hint: Hint::default() };
+    let routed = routing.route_to_decode(&ask);
+    let Routing { fleet, dispatch, .. } = routing;
+    let Some(pool) = fleet.output_pool() else { return };
+    // The reference lets the request take its turn before it finds that it cannot fit.
+    let blocks = handoff.prompt.div_ceil(pool.config.block_size);
+    if blocks > pool.config.num_gpu_blocks {
+        news.0.push(NewsItem { at: now, role: pool.role, event: EngineEvent::failed(request) });
+        dispatch.handoffs.open.remove(&request);
+        dispatch.handoffs.queue.push_back(Action::Release { request, source: handoff.source, cancelled: true });
+        return;
+    }
+    let Some(Routed::To(Placement { member, overlap_tokens, .. })) = routed else {
+        dispatch.handoffs.unplaced.push_back(Action::Reserve(request));
+        return;
+    };
+    let Ok((_, mut engine)) = dispatch.engines.get_mut(member.entity) else { return };
+    let corrected = dispatch.facts.semantics.handoff_after_first_token;
+    let job = Job {
+        request,
+        prompt: handoff.prompt,
+        output: handoff.output,
+        generated: u32::from(corrected),
+        last_token: handoff.held_at.filter(|_| corrected),
+        hold: false,
+    };
+    let idle = engine.busy_until.is_none();
+    let reservation = engine.ranks[0].expect_transfer(job, &dispatch.prompts.0, idle);
+    if let Some(open) = dispatch.handoffs.open.get_mut(&request) {
+        open.destination = Some(member.entity);
+    }
+    dispatch.handoffs.reserved(reservation, now);
+    let entity = dispatch.requests.entities.get(request as usize).copied().flatten();
+    if let Some(Ok(mut timeline)) = entity.map(|e| dispatch.timelines.get_mut(e)) {
+        timeline.0.decode_worker = Some(member.id);
+        if let Some(handoff) = &mut timeline.0.handoff {
+            handoff.decode_route_overlap_tokens = overlap_tokens;
+        }
+    }
+}
+
+/// Writes the time stamps of this round into the records.
+fn apply_stamps(dispatch: &mut Dispatch) {
+    let Dispatch { facts, handoffs, requests, timelines, .. } = dispatch;
     let corrected = facts.semantics.handoff_after_first_token;
     for (request, stamp, at) in std::mem::take(&mut handoffs.stamps) {
         if let Some(index) = handoffs.ended.get(&request).copied() {
@@ -294,16 +315,6 @@ pub fn run_handoffs(
             timeline.0.first_token = Some(at);
             timeline.0.last_token = Some(at);
             timeline.0.output_tokens = 1;
-        }
-    }
-}
-
-fn stamp_worker(requests: &Requests, timelines: &mut Query<&mut Timeline>, request: u32, id: u32, overlap: u32) {
-    let entity = requests.entities.get(request as usize).copied().flatten();
-    if let Some(Ok(mut timeline)) = entity.map(|e| timelines.get_mut(e)) {
-        timeline.0.decode_worker = Some(id);
-        if let Some(handoff) = &mut timeline.0.handoff {
-            handoff.decode_route_overlap_tokens = overlap;
         }
     }
 }

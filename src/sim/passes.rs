@@ -21,8 +21,10 @@ fn complete_pass(worker: Worker, engine: &mut Engine, at: SimTime, handoffs: &mu
         let reservation = if worker.role == Role::Decode { rank.try_reservation() } else { None };
         handoffs.resume(engine.deferred.drain(..));
         for event in rank.drain_events() {
-            if let EngineEvent::Held { request } = event {
-                handoffs.held(request, at);
+            match event {
+                EngineEvent::Held { request } => handoffs.held(request, at),
+                EngineEvent::Ended { request, .. } if worker.role == Role::Prefill => handoffs.close(request),
+                _ => {}
             }
             news.0.push(NewsItem { at, role: worker.role, event });
         }
@@ -91,7 +93,7 @@ pub fn start_passes(
     }
     let now = clock.now;
     members.clear();
-    members.extend(routing.fleet().pools.iter().flat_map(|pool| &pool.members).map(|member| member.entity));
+    members.extend(routing.fleet.pools.iter().flat_map(|pool| &pool.members).map(|member| member.entity));
     let mut place = 0;
     while let Some(entity) = members.get(place).copied() {
         place += 1;

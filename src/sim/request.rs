@@ -87,7 +87,8 @@ fn admitted(record: &mut RequestRecord, role: Role, at: SimTime, reused: u32) {
 /// The end of a request, as its session needs it.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionEnd {
-    request: u32,
+    /// Index of the request.
+    pub request: u32,
     at: SimTime,
     output: u32,
     how: Ended,
@@ -148,7 +149,7 @@ pub fn apply_news(
                 if item.role == Role::Prefill {
                     // A request that ends before its hand-off is closed with the hand-offs of this instant, so what it
                     // makes ready arrives a round later.
-                    handoffs.close_later(end);
+                    handoffs.tell_when_closed(end);
                 } else {
                     end.tell(&mut arrivals, &mut prompts);
                 }

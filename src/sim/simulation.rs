@@ -355,12 +355,15 @@ impl Simulation {
                 for rank in &mut engine.ranks {
                     let Some((request, reason)) = rank.fail_blocker() else { continue };
                     lost.push((request, format!("request {request} on {role} worker {}: {reason}", worker.id)));
-                    reservations.push(rank.try_reservation());
+                    reservations.push((request, rank.try_reservation()));
                     news.extend(rank.drain_events().map(|event| NewsItem { at, role, event }));
                 }
             });
             let mut handoffs = self.world.resource_mut::<Handoffs>();
-            for reservation in reservations {
+            for (request, reservation) in reservations {
+                if role == Role::Prefill {
+                    handoffs.close(request);
+                }
                 handoffs.reserved(reservation, at);
             }
             if !lost.is_empty() {

@@ -27,15 +27,18 @@ pub struct Placement {
 /// The way from the router to the workers of the entry pool.
 #[derive(SystemParam)]
 pub struct Dispatch<'w, 's> {
-    facts: Res<'w, RunFacts>,
+    /// What is known of the run.
+    pub facts: Res<'w, RunFacts>,
     /// Names of prompt blocks.
-    pub prompts: Res<'w, Prompts>,
-    requests: Res<'w, Requests>,
+    pub prompts: ResMut<'w, Prompts>,
+    /// Requests in flight, and records of those that ended.
+    pub requests: ResMut<'w, Requests>,
     /// Hand-offs in progress.
     pub handoffs: ResMut<'w, Handoffs>,
     /// The workers.
     pub engines: Query<'w, 's, (&'static Worker, &'static mut Engine)>,
-    timelines: Query<'w, 's, &'static mut Timeline>,
+    /// What has been measured of requests in flight.
+    pub timelines: Query<'w, 's, &'static mut Timeline>,
 }
 
 /// What an aggregated or prefill worker is asked to do for a request.

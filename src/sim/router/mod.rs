@@ -123,11 +123,6 @@ impl Routers {
         router
     }
 
-    /// The hand-off of a request is over: its prefill worker is rid of it.
-    pub fn close_handoff(&mut self, request: u32, at: SimTime) {
-        self.entry.tell(at, Signal::Ended(request));
-    }
-
     /// What the workers of a pool must report.
     pub fn reports_wanted(&self, role: Role) -> (bool, FirstTokens) {
         let router = if role == Role::Decode { self.decode.as_ref() } else { Some(&self.entry) };
@@ -153,7 +148,8 @@ impl Routers {
                 self.entry.tell(item.at, Signal::PrefillDone(request));
             }
             (EngineEvent::Ended { request, .. }, role) => {
-                if role != Role::Decode {
+                // A prefill router hears of an end when the hand-off is closed.
+                if role == Role::Aggregated {
                     self.entry.tell(item.at, Signal::Ended(request));
                 }
                 if let Some(decode) = &mut self.decode {
@@ -168,17 +164,38 @@ impl Routers {
 #[derive(SystemParam)]
 pub struct Routing<'w, 's> {
     clock: Res<'w, VirtualClock>,
-    routers: ResMut<'w, Routers>,
+    /// The routers.
+    pub routers: ResMut<'w, Routers>,
     decisions: ResMut<'w, Decisions>,
-    fleet: Res<'w, Fleet>,
+    /// All pools.
+    pub fleet: Res<'w, Fleet>,
     /// Hands requests to workers.
     pub dispatch: Dispatch<'w, 's>,
 }
 
 impl Routing<'_, '_> {
-    /// All pools.
-    pub fn fleet(&self) -> &Fleet {
-        &self.fleet
+    /// The instant being processed.
+    pub fn now(&self) -> SimTime {
+        self.clock.now
+    }
+
+    /// Decides which decode worker gets a request, if there is a decode pool.
+    pub fn route_to_decode(&mut self, ask: &Ask) -> Option<Routed> {
+        let pool = self.fleet.output_pool()?;
+        let now = self.clock.now;
+        Some(self.routers.decode(now).route(ask, now, pool, &self.dispatch.prompts.0, &mut self.decisions))
+    }
+
+    /// A request is over on its prefill worker, so another may go there; if it was `cancelled`, a decode worker does not
+    /// expect it any more either.
+    pub fn close(&mut self, request: u32, cancelled: bool) {
+        let now = self.clock.now;
+        let Routers { entry, decode, .. } = &mut *self.routers;
+        entry.tell(now, Signal::Ended(request));
+        if let Some(decode) = decode.as_mut().filter(|_| cancelled) {
+            decode.tell(now, Signal::Ended(request));
+        }
+        self.act(now);
     }
 
     /// Whether requests wait at a router.

@@ -80,6 +80,10 @@ impl Class {
     fn price(&self) -> Option<u64> {
         self.heap.peek().map(|head| head.uncached.max(1))
     }
+
+    fn can_pay(&self) -> bool {
+        self.price().is_some_and(|price| price <= self.deficit)
+    }
 }
 
 /// Which class a named policy class or family leads to.
@@ -96,8 +100,10 @@ pub struct Queues {
     profile: Option<PolicyProfile>,
     /// By name number of the hints.
     selectors: Vec<Selector>,
-    /// Class that is looked at first.
+    /// Class that is visited first.
     turn: usize,
+    /// Class that went last, unless nobody could go since.
+    last: Option<usize>,
     arrivals: u64,
     waiting: usize,
 }
@@ -132,7 +138,7 @@ impl Queues {
             }
         };
         let profile = config.policy.clone();
-        Self { classes, profile, selectors, turn: 0, arrivals: 0, waiting: 0 }
+        Self { classes, profile, selectors, turn: 0, last: None, arrivals: 0, waiting: 0 }
     }
 
     /// Whether requests may ever have to wait.
@@ -200,37 +206,42 @@ impl Queues {
         Ok(())
     }
 
-    /// Takes the request that goes next, if a worker is free for it.
+    /// Takes the request that goes next, if a worker is free for it, given the prompt tokens that each rank has yet to
+    /// compute.
+    ///
+    /// The class that went last goes on as long as its deficit lasts, until nobody can go. Otherwise the classes are
+    /// visited in turn, and one that cannot afford its head gets its quantum; if nobody can after that, all get as many
+    /// rounds at once as it takes until one can.
     pub fn pop(&mut self, loads: &[u64]) -> Option<Waiting> {
         let ready = |class: &Class| !class.heap.is_empty() && !loads.iter().all(|tokens| class.is_busy(*tokens));
-        let count = self.classes.len();
-        let mut rounds = 0;
+        let last = self.last.take();
         if !self.classes.iter().any(ready) {
             return None;
         }
-        loop {
-            for step in 0..count {
-                let index = (self.turn + step) % count;
-                let class = &mut self.classes[index];
-                if !ready(class) {
-                    continue;
+        if let Some(index) = last.filter(|index| ready(&self.classes[*index]) && self.classes[*index].can_pay()) {
+            return self.take(index);
+        }
+        let count = self.classes.len();
+        let turn = self.turn;
+        let order = (turn..count).chain(0..turn);
+        for index in order.clone() {
+            let class = &mut self.classes[index];
+            if ready(class) {
+                if !class.can_pay() {
+                    class.deficit = class.deficit.saturating_add(class.quantum);
                 }
-                let _ = rounds;
-                if class.price().is_some_and(|price| price <= class.deficit) {
-                    self.turn = index;
+                if class.can_pay() {
                     return self.take(index);
                 }
             }
-            // Nobody can afford its head: all get as many rounds at once as it takes until one can.
-            let missing = self.classes.iter().filter(|class| ready(class)).filter_map(|class| {
-                let short = class.price()? - class.deficit;
-                Some(short.div_ceil(class.quantum))
-            });
-            rounds = missing.min()?;
-            for class in self.classes.iter_mut().filter(|class| !class.heap.is_empty()) {
-                class.deficit = class.deficit.saturating_add(class.quantum.saturating_mul(rounds));
-            }
         }
+        let rounds = |class: &Class| class.price().map(|price| (price - class.deficit).div_ceil(class.quantum));
+        let rounds = self.classes.iter().filter(|class| ready(class)).filter_map(rounds).min()?;
+        for class in self.classes.iter_mut().filter(|class| ready(class)) {
+            class.deficit = class.deficit.saturating_add(class.quantum.saturating_mul(rounds));
+        }
+        let index = order.into_iter().find(|index| ready(&self.classes[*index]) && self.classes[*index].can_pay())?;
+        self.take(index)
     }
 
     fn take(&mut self, index: usize) -> Option<Waiting> {
@@ -245,6 +256,8 @@ impl Queues {
             *usage -= less;
         }
         self.waiting -= 1;
+        self.turn = (index + 1) % self.classes.len();
+        self.last = Some(index);
         Some(waiting)
     }
 
