@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dynosim::report::{Recorder, Report, SessionNames, TimeseriesError, write_rows};
 use dynosim::scenario::{
-    EngineConfig, PreemptionMode, Role, Run, ScalingScript, Semantics, Sla, SyntheticLoad, Topology, Traffic,
+    EngineConfig, PreemptionMode, Role, Router, Run, ScalingScript, Semantics, Sla, SyntheticLoad, Topology, Traffic,
     TrafficSource, TransferTiming,
 };
 use dynosim::sim::metrics::{
@@ -40,6 +40,7 @@ fn engine(role: Role, tp_size: u32) -> EngineConfig {
         kv_transfer_timing: TransferTiming::FullPrompt,
         preemption_mode: PreemptionMode::Lifo,
         tp_size,
+        router_queue_policy: None,
     }
 }
 
@@ -61,6 +62,7 @@ fn run() -> Run {
             arrival_speedup: 1.0,
         },
         topology: Topology::Aggregated { workers: 2, engine: engine(Role::Aggregated, 2) },
+        router: Router::default(),
         semantics: Semantics::dynamo(),
         sla: Sla::default(),
         max_sim_time: None,
@@ -140,7 +142,8 @@ const TOTALS: &str = "
     processed_tokens processed_tokens_per_s processed_output_tokens_per_s prefix_cache_reused_ratio
     first_admission_prefix_cache_reused_ratio";
 /// Keys of ours.
-const OURS: [&str; 8] = [
+const OURS: [&str; 9] = [
+    "router",
     "semantics",
     "timing",
     "warnings",

@@ -7,8 +7,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use dynosim::scenario::{
-    AgentPreset, EngineConfig, PreemptionMode, Preset, Role, Run, Semantics, Sla, SyntheticArrivals, SyntheticLoad,
-    Topology, TraceFormat, Traffic, TrafficSource, TransferTiming,
+    AgentPreset, EngineConfig, PreemptionMode, Preset, Role, Router, Run, Semantics, Sla, SyntheticArrivals,
+    SyntheticLoad, Topology, TraceFormat, Traffic, TrafficSource, TransferTiming,
 };
 use dynosim::time::{SimDuration, SimTime};
 use dynosim::workload::content::{Content, NO_NODE, PromptTrie, TokenStreams};
@@ -48,6 +48,7 @@ fn engine(block_size: u32) -> EngineConfig {
         kv_transfer_timing: TransferTiming::FullPrompt,
         preemption_mode: PreemptionMode::Lifo,
         tp_size: 1,
+        router_queue_policy: None,
     }
 }
 
@@ -55,6 +56,7 @@ fn run(source: TrafficSource) -> Run {
     Run {
         traffic: Traffic { source, concurrency: None, arrival_speedup: 1.0 },
         topology: Topology::Aggregated { workers: 1, engine: engine(64) },
+        router: Router::default(),
         semantics: Semantics::dynamo(),
         sla: Sla::default(),
         max_sim_time: None,

@@ -21,7 +21,7 @@ mod summary;
 mod table;
 mod timeseries;
 
-pub use decisions::DecisionFile;
+pub use decisions::{DecisionFile, write_decision};
 pub use file::{AtomicFile, WriteError, write_atomically};
 pub use requests::{SessionNames, write_requests, write_rows};
 pub use summary::Report;

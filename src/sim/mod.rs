@@ -61,7 +61,7 @@ pub enum SimSet {
     Scaling,
 }
 
-/// What the systems must know about the run; never changes.
+/// What the systems must know about the run.
 #[derive(Resource, Debug, Clone)]
 pub struct RunFacts {
     /// Switches.
@@ -70,8 +70,8 @@ pub struct RunFacts {
     pub disaggregated: bool,
     /// Whether the reference would use its single-worker loop (differs in session fields and the time cap).
     pub single_worker: bool,
-    /// Whether workers run by themselves: open-loop independent requests, fixed fleet, a router that need not hear at once
-    /// what they do.
+    /// Whether workers run by themselves: open-loop independent requests, fixed fleet, and nobody waits at the router. The
+    /// only fact that changes, with the last of these.
     pub independent: bool,
     /// Whether the router looks at workers that run by themselves when a request arrives.
     pub meets_at_arrivals: bool,

@@ -15,7 +15,7 @@ use super::handoff::Handoffs;
 use super::kv::PromptIndex;
 use super::metrics::{FinalStatus, Outcome, Snapshot, WorkerSnapshot, WorkerState};
 use super::request::{News, NewsItem, Requests, Timeline, add_tokens};
-use super::router::{Coupling, DecisionSink, Decisions, Routers, coupling};
+use super::router::{DecisionSink, Decisions, Routers};
 use super::scaling::{Scaling, is_settled, provision};
 use super::worker::{Engine, Fleet, Lifecycle, Pool, Worker};
 use super::{Prompts, RunFacts, RunOn, SimPlugin, SimStep};
@@ -47,6 +47,8 @@ pub struct Simulation {
     dead_ends: Vec<String>,
     /// The cap is behind; only the pass in progress is completed.
     closing: bool,
+    /// Workers run by themselves whenever no request waits at the router.
+    uncouples: bool,
 }
 
 impl std::fmt::Debug for Simulation {
@@ -82,9 +84,9 @@ impl Simulation {
         let Some(routers) = Routers::new(&run.router, &engines, &workload.hints.classes) else {
             return Err(SimError::Schedule("no pool of workers".into()));
         };
-        let coupling = coupling(&run.router, &engines);
         let arrivals = Arrivals::new(workload);
-        let independent = !disaggregated && fixed_fleet && arrivals.is_flat() && coupling != Coupling::Always;
+        let independent = !disaggregated && fixed_fleet && arrivals.is_flat();
+        let uncouples = independent && routers.can_queue();
         let facts = RunFacts {
             semantics: run.semantics,
             disaggregated,
@@ -94,7 +96,7 @@ impl Simulation {
                 && pools.iter().all(|(n, e)| *n == 1 && e.dp_size == 1),
             pulls_between_passes: false,
             independent,
-            meets_at_arrivals: independent && coupling == Coupling::AtArrivals,
+            meets_at_arrivals: independent && routers.listens(),
             planned_outputs,
         };
 
@@ -143,6 +145,7 @@ impl Simulation {
             provisioned_until: SimTime::ZERO,
             dead_ends: Vec::new(),
             closing: false,
+            uncouples,
         })
     }
 
@@ -226,16 +229,24 @@ impl Simulation {
     pub fn run_until(&mut self, limit: SimTime) {
         let limit = limit.min(self.cap);
         self.world.resource_mut::<VirtualClock>().limit = limit;
-        if self.world.resource::<RunFacts>().independent {
-            self.run_independent(limit);
-        } else {
-            self.run_coupled(limit);
+        loop {
+            let turned = if self.world.resource::<RunFacts>().independent {
+                self.run_independent(limit)
+            } else {
+                self.run_coupled(limit)
+            };
+            if !turned {
+                break;
+            }
         }
     }
 
-    fn run_independent(&mut self, limit: SimTime) {
+    /// Returns whether a request waits at the router, so that the rest must be run coupled.
+    fn run_independent(&mut self, limit: SimTime) -> bool {
         if self.world.resource::<RunFacts>().meets_at_arrivals {
-            self.run_between_arrivals(limit);
+            if self.run_between_arrivals(limit) {
+                return true;
+            }
         } else {
             loop {
                 self.step.run(&mut self.world);
@@ -253,18 +264,64 @@ impl Simulation {
         if limit < SimTime::MAX {
             self.world.resource_mut::<VirtualClock>().now = limit;
         }
+        false
     }
 
-    /// Each worker runs by itself to the next arrival; then the router looks at all of them.
-    fn run_between_arrivals(&mut self, limit: SimTime) {
+    /// Each worker runs by itself to the next arrival; then the router looks at all of them. Returns whether a request
+    /// had to wait there, from which instant on workers are coupled.
+    fn run_between_arrivals(&mut self, limit: SimTime) -> bool {
         loop {
             self.run_on.run(&mut self.world);
             let Some(next) = self.world.resource::<Arrivals>().next_time().filter(|next| *next <= limit) else {
-                break;
+                return false;
             };
             self.world.resource_mut::<VirtualClock>().now = next;
             self.step.run(&mut self.world);
+            if self.uncouples && self.world.resource::<Routers>().has_backlog() {
+                self.couple();
+                return true;
+            }
         }
+    }
+
+    /// From now on every pass is looked at when it ends: the agenda gets those in progress, in the order in which they
+    /// began.
+    fn couple(&mut self) {
+        self.set_independent(false);
+        let mut passes = Vec::new();
+        let members: Vec<_> =
+            self.world.resource::<Fleet>().pools.iter().flat_map(|p| &p.members).map(|m| m.entity).collect();
+        self.world.resource_scope::<Prompts, ()>(|world, prompts| {
+            for (place, entity) in members.into_iter().enumerate() {
+                let Some(mut engine) = world.get_mut::<Engine>(entity) else { continue };
+                while let Some((_, rank, job)) = engine.inbox.pop_front() {
+                    engine.ranks[rank as usize].submit(job, &prompts.0);
+                }
+                let began = engine.ranks.iter().map(Scheduler::last_start).max();
+                passes.extend(engine.busy_until.map(|end| (began, place, end, entity)));
+            }
+        });
+        passes.sort_unstable_by_key(|(began, place, ..)| (*began, *place));
+        let mut agenda = self.world.resource_mut::<Agenda>();
+        for (_, _, end, entity) in passes {
+            agenda.enter(end, Due::PassEnd(entity));
+        }
+        self.settle();
+    }
+
+    /// From now on workers run by themselves again.
+    fn uncouple(&mut self) {
+        self.set_independent(true);
+        let now = self.now();
+        // Of a fixed fleet without hand-offs the agenda holds ends of passes only, which workers know themselves.
+        while self.world.resource_mut::<Agenda>().take().is_some() {}
+        self.for_each_engine(|_, engine| engine.idle_at = now);
+    }
+
+    fn set_independent(&mut self, independent: bool) {
+        let mut facts = self.world.resource_mut::<RunFacts>();
+        facts.independent = independent;
+        facts.meets_at_arrivals = independent;
     }
 
     /// Whether all workers of a fixed fleet with all arrivals behind are idle while requests are in flight.
@@ -280,11 +337,16 @@ impl Simulation {
         members.filter_map(|m| self.world.get::<Engine>(m.entity)).any(test)
     }
 
-    fn run_coupled(&mut self, limit: SimTime) {
+    /// Returns whether no request waits at the router any more and workers run by themselves.
+    fn run_coupled(&mut self, limit: SimTime) -> bool {
         loop {
+            if self.uncouples && !self.world.resource::<Routers>().has_backlog() {
+                self.uncouple();
+                return true;
+            }
             self.run_on.run(&mut self.world);
             if self.is_over() {
-                break;
+                return false;
             }
             if !self.closing && self.is_dead_end() {
                 let at = self.world.resource::<VirtualClock>().last_event;
@@ -294,7 +356,7 @@ impl Simulation {
                 self.settle();
                 continue;
             }
-            let Some(next) = self.next_instant().filter(|next| *next <= limit) else { break };
+            let Some(next) = self.next_instant().filter(|next| *next <= limit) else { return false };
             self.provision_to(next);
             let mut clock = self.world.resource_mut::<VirtualClock>();
             clock.now = next;

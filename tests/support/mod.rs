@@ -44,7 +44,7 @@ pub struct Case {
 /// What to do with a fixture.
 pub enum Verdict {
     /// Run it.
-    Run(Case),
+    Run(Box<Case>),
     /// Not part of this version, for a stated reason.
     OutOfScope(&'static str),
     /// Needs a file that is not here.
@@ -125,7 +125,7 @@ pub fn read(kind: &str, name: &str) -> Verdict {
         None => (object(expected), list(fixture.get("expected_requests"))),
     };
     let range = fixture.get("expected_range").map(object);
-    Verdict::Run(Case { name: name.to_owned(), scenario, report, range, rows, _folder: folder })
+    Verdict::Run(Box::new(Case { name: name.to_owned(), scenario, report, range, rows, _folder: folder }))
 }
 
 /// Where a large public trace is expected.
@@ -168,7 +168,9 @@ impl Case {
                 let by_cost = self.scenario.get("router-mode").is_some_and(|mode| mode == "kv_router");
                 let mut differences = match &self.range {
                     Some(range) => range_differences(range, &report),
-                    None => report_differences(&self.report, &report, if by_cost { KV_RELATIVE } else { REPORT_RELATIVE }),
+                    None => {
+                        report_differences(&self.report, &report, if by_cost { KV_RELATIVE } else { REPORT_RELATIVE })
+                    }
                 };
                 if let Some(expected) = self.rows.as_ref().filter(|_| self.range.is_none()) {
                     // Of equal workers the reference takes any, so they may have changed places.
@@ -200,16 +202,25 @@ fn execute(scenario: &Map<String, Value>) -> Result<(Report, Vec<Value>), String
 }
 
 /// Figures outside the range of the reference's runs, widened by [`RANGE_MARGIN`].
+///
+/// Least and greatest values belong to a single request each and are left out: ten more runs of the reference's hour with
+/// four workers had a `min_e2e_latency_ms` from 25.4 to 42.3 where the five of the fixture have 35.7 to 57.3.
 fn range_differences(range: &Map<String, Value>, report: &Report) -> Vec<String> {
     let outside = |(key, bounds): (&String, &Value)| {
         let (low, high) = (bounds[0].as_f64().expect("a number"), bounds[1].as_f64().expect("a number"));
         let got = report.number(key);
+        // Counts do not depend on how ties went.
+        let count = bounds[0].is_u64() && bounds[0] == bounds[1];
         let fits = got.is_some_and(|got| {
+            if count {
+                return got == low;
+            }
             got >= low - RANGE_MARGIN * low.abs() - TIME_MS && got <= high + RANGE_MARGIN * high.abs() + TIME_MS
         });
         (!fits).then(|| format!("report {key}: expected {low} to {high}, got {got:?}"))
     };
-    range.iter().filter_map(outside).collect()
+    let of_one_request = |key: &str| ["min_", "max_"].iter().any(|prefix| key.starts_with(prefix));
+    range.iter().filter(|(key, _)| !of_one_request(key)).filter_map(outside).collect()
 }
 
 /// Integers are counts and equal exactly; floats within tolerance.

@@ -209,10 +209,7 @@ fn check_together(args: &Args) -> Result<(), ScenarioError> {
 pub(in crate::scenario) fn describe(router: &Router, document: &mut Scenario) -> Result<(), ScenarioError> {
     document.router_mode = Some(router.mode.word().to_owned());
     document.router_seed = Some(router.seed);
-    document.router_ties = Some(match router.ties {
-        Ties::Random => "random".to_owned(),
-        Ties::LowestId => "lowest-id".to_owned(),
-    });
+    document.router_ties = Some(router.ties.word().to_owned());
     document.router_kv_event_delay_ms = Some(router.kv_event_delay.as_ms());
     document.router_load_delay_ms = Some(router.load_delay.as_ms());
     let RouterMode::Kv(kv) = &router.mode else { return Ok(()) };

@@ -32,6 +32,18 @@ pub struct Router {
     pub load_delay: SimDuration,
 }
 
+impl Default for Router {
+    fn default() -> Self {
+        Self {
+            mode: RouterMode::RoundRobin,
+            seed: 42,
+            ties: Ties::Random,
+            kv_event_delay: SimDuration::ZERO,
+            load_delay: SimDuration::ZERO,
+        }
+    }
+}
+
 /// The rule that chooses a worker.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RouterMode {
@@ -47,6 +59,16 @@ pub enum RouterMode {
     PowerOfTwo,
     /// All turns of a session on one worker.
     SessionAffinity,
+}
+
+impl Ties {
+    /// The word of `router-ties`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Random => "random",
+            Self::LowestId => "lowest-id",
+        }
+    }
 }
 
 impl RouterMode {

@@ -99,11 +99,13 @@ impl Scheduler {
         let mut needs = self.batch.needs_from(self.step);
         while at < until && self.step < finish {
             let blocks = needs.next();
-            if blocks > 0 && !self.pool.take_private(blocks) {
-                break;
+            if blocks > 0 {
+                if !self.pool.take_private(blocks) {
+                    break;
+                }
+                self.pool.events.publish(at);
             }
             self.last_start = at;
-            self.pool.events.publish(at);
             let active = self.pool.active();
             let duration = self.timer.decode(active);
             if lag == 0 {

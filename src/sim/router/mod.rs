@@ -17,8 +17,8 @@
 //!
 //! **When workers are looked at.** Round robin, random and session affinity know all they need from the requests: with
 //! independent arrivals workers never concern each other. Modes that look at workers look when a request arrives; between
-//! two arrivals every worker still runs by itself ([`RunFacts::meets_at_arrivals`]). Only a router that holds requests
-//! back must hear of every prefill and every end at its instant.
+//! two arrivals every worker still runs by itself ([`RunFacts::meets_at_arrivals`]). Only while a router holds requests
+//! back it must hear of every prefill and every end at its instant.
 
 mod baselines;
 mod decisions;
@@ -33,7 +33,7 @@ use bevy::app::{App, Plugin};
 use bevy::ecs::system::SystemParam;
 use bevy::prelude::*;
 
-use crate::scenario::{EngineConfig, Role, Router, RouterMode};
+use crate::scenario::{EngineConfig, Role, Router};
 use crate::time::SimTime;
 use crate::workload::Hint;
 
@@ -93,6 +93,8 @@ pub struct Routers {
     entry: PoolRouter,
     /// Of the decode pool, in a disaggregated fleet.
     decode: Option<PoolRouter>,
+    /// Whether any router wants to know what becomes of requests.
+    listens: bool,
     /// News that were heard ahead of their turn.
     heard: usize,
     /// Requests that a full queue turned away, with the reason.
@@ -103,7 +105,18 @@ impl Routers {
     /// Routers for these pools, the entry pool first; `classes` are the policy classes that requests name.
     pub fn new(router: &Router, pools: &[&EngineConfig], classes: &[Box<str>]) -> Option<Self> {
         let mut pools = pools.iter().map(|engine| PoolRouter::new(router, engine, classes));
-        Some(Self { entry: pools.next()?, decode: pools.next(), heard: 0, refused: Vec::new() })
+        let (entry, decode) = (pools.next()?, pools.next());
+        Some(Self { listens: entry.listens(), entry, decode, heard: 0, refused: Vec::new() })
+    }
+
+    /// Whether any router wants to know what becomes of the requests it sent.
+    pub fn listens(&self) -> bool {
+        self.listens
+    }
+
+    /// Whether requests may have to wait at a router.
+    pub fn can_queue(&self) -> bool {
+        self.entry.can_queue()
     }
 
     /// Whether requests wait at a router.
@@ -245,6 +258,9 @@ impl Routing<'_, '_> {
 
 /// Hears what the engines did since.
 pub fn hear_news(news: Res<News>, mut routing: Routing) {
+    if !routing.routers.listens {
+        return;
+    }
     let now = routing.clock.now;
     routing.hear(&news);
     // Whoever comes next empties the news.
@@ -294,31 +310,6 @@ impl Arrived {
         let Self { request, at, prompt, session, hint, .. } = *self;
         Ask { request, at, prompt, session, hint }
     }
-}
-
-/// Whether workers concern each other under this router, with independent arrivals: not at all, or when requests arrive.
-pub fn coupling(router: &Router, pools: &[&EngineConfig]) -> Coupling {
-    match &router.mode {
-        RouterMode::RoundRobin | RouterMode::Random | RouterMode::SessionAffinity => Coupling::Never,
-        RouterMode::LeastLoaded | RouterMode::PowerOfTwo => Coupling::AtArrivals,
-        RouterMode::Kv(config) => {
-            let queues = pools
-                .first()
-                .is_some_and(|engine| kv::Queues::new(config, engine.max_num_batched_tokens, &[]).can_queue());
-            if queues { Coupling::Always } else { Coupling::AtArrivals }
-        }
-    }
-}
-
-/// When workers concern each other through the router.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Coupling {
-    /// Never: it looks at requests only.
-    Never,
-    /// When requests arrive.
-    AtArrivals,
-    /// Whenever a prefill is over or a request ends: one that waits may go then.
-    Always,
 }
 
 /// Routing.

@@ -90,6 +90,19 @@ impl PoolRouter {
         }
     }
 
+    /// Whether it wants to know what becomes of the requests it sent.
+    pub fn listens(&self) -> bool {
+        match self.policy {
+            Policy::RoundRobin(_) | Policy::Random | Policy::SessionAffinity { .. } => false,
+            Policy::LeastLoaded(_) | Policy::PowerOfTwo(_) | Policy::Kv(_) => true,
+        }
+    }
+
+    /// Whether requests may have to wait here.
+    pub fn can_queue(&self) -> bool {
+        matches!(&self.policy, Policy::Kv(kv) if kv.can_queue())
+    }
+
     /// Whether requests wait here.
     pub fn has_backlog(&self) -> bool {
         matches!(&self.policy, Policy::Kv(kv) if kv.has_backlog())
@@ -131,9 +144,8 @@ impl PoolRouter {
 
     /// A worker sends a signal at `at`.
     pub fn tell(&mut self, at: SimTime, signal: Signal) {
-        match &self.policy {
-            Policy::RoundRobin(_) | Policy::Random | Policy::SessionAffinity { .. } => {}
-            Policy::LeastLoaded(_) | Policy::PowerOfTwo(_) | Policy::Kv(_) => self.signals.send(at, signal),
+        if self.listens() {
+            self.signals.send(at, signal);
         }
     }
 
