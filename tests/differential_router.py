@@ -69,6 +69,10 @@ def draw_router(rng, flags, rows, folder):
     if "num-workers" in flags:
         flags["num-workers"] = max(2, flags["num-workers"])
     flags["router-config"] = draw_config(rng)
+    for engine in ("extra-engine-args", "prefill-engine-args", "decode-engine-args"):
+        if engine in flags:
+            policies = ["fcfs", "lcfs", "wspt"]
+            maybe(rng, 0.15, flags[engine], "router_queue_policy", lambda: rng.choice(policies))
     if rng.random() < 0.25:
         path = folder / "policy.yaml"
         path.write_text(json.dumps(draw_policy(rng), indent=1) + "\n")

@@ -293,6 +293,12 @@ fn both_schedules_leave_no_order_of_systems_open() {
     split["prefill-engine-args"] = json!({"num_gpu_blocks": 8});
     split["decode-engine-args"] = json!({"num_gpu_blocks": 8});
     simulation(&split);
+    // Routers that listen, and such that hold requests back, have systems of their own.
+    for config in [json!({}), json!({"router_queue_threshold": 1.0})] {
+        split["router-mode"] = json!("kv_router");
+        split["router-config"] = config;
+        simulation(&split);
+    }
 }
 
 /// A scenario with one request at time 0.

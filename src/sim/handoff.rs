@@ -179,6 +179,11 @@ fn transfer_time(source: &EngineConfig, prompt: u32, missing: u64) -> SimDuratio
     SimDuration::from_ms(ms).unwrap_or(SimDuration::from_nanos(u64::MAX))
 }
 
+/// Whether hand-offs have something to do at this instant.
+pub fn anything_to_hand_off(handoffs: Res<Handoffs>) -> bool {
+    handoffs.has_work()
+}
+
 /// Executes the queue until it is empty, actions entered meanwhile included.
 pub fn run_handoffs(
     mut arrivals: ResMut<Arrivals>,
@@ -186,9 +191,6 @@ pub fn run_handoffs(
     mut news: ResMut<News>,
     mut routing: Routing,
 ) {
-    if !routing.dispatch.facts.disaggregated {
-        return;
-    }
     while let Some(action) = routing.dispatch.handoffs.queue.pop_front() {
         match action {
             Action::Reserve(request) => reserve(&mut routing, &arrivals, &mut news, request),

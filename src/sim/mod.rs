@@ -95,15 +95,22 @@ impl Plugin for ArrivalsPlugin {
 
 /// Forward passes.
 #[derive(Debug, Default)]
-pub struct EnginesPlugin;
+pub struct EnginesPlugin {
+    /// Whether a pass may let a request go that waits at a router.
+    pub router_queues: bool,
+}
 
 impl Plugin for EnginesPlugin {
     fn build(&self, app: &mut App) {
         app.init_resource::<request::News>()
             .init_resource::<request::Requests>()
             .add_systems(SimStep, (passes::complete_passes, request::apply_news).chain().in_set(SimSet::Completions))
-            .add_systems(SimStep, passes::start_passes.in_set(SimSet::Engines))
             .add_systems(RunOn, (passes::run_on, request::apply_news).chain());
+        if self.router_queues {
+            app.add_systems(SimStep, passes::start_passes_and_release.in_set(SimSet::Engines));
+        } else {
+            app.add_systems(SimStep, passes::start_passes.in_set(SimSet::Engines));
+        }
     }
 }
 
@@ -118,7 +125,7 @@ impl Plugin for HandoffPlugin {
                 SimStep,
                 scaling::complete_transfers.after(scaling::activate_ready_workers).in_set(SimSet::Lifecycle),
             )
-            .add_systems(SimStep, handoff::run_handoffs.in_set(SimSet::Handoff));
+            .add_systems(SimStep, handoff::run_handoffs.run_if(handoff::anything_to_hand_off).in_set(SimSet::Handoff));
     }
 }
 
@@ -139,7 +146,12 @@ impl Plugin for ScalingPlugin {
 
 /// The schedules and every plugin of the simulation.
 #[derive(Debug, Default)]
-pub struct SimPlugin;
+pub struct SimPlugin {
+    /// Whether a router wants to know what becomes of requests.
+    pub router_listens: bool,
+    /// Whether a router may hold requests back.
+    pub router_queues: bool,
+}
 
 impl Plugin for SimPlugin {
     fn build(&self, app: &mut App) {
@@ -159,6 +171,12 @@ impl Plugin for SimPlugin {
             });
         }
         app.configure_sets(SimStep, (Completions, Lifecycle, Arrivals, Routing, Handoff, Engines, Scaling).chain())
-            .add_plugins((ArrivalsPlugin, router::RouterPlugin, EnginesPlugin, HandoffPlugin, ScalingPlugin));
+            .add_plugins((
+                ArrivalsPlugin,
+                router::RouterPlugin { listens: self.router_listens },
+                EnginesPlugin { router_queues: self.router_queues },
+                HandoffPlugin,
+                ScalingPlugin,
+            ));
     }
 }

@@ -77,18 +77,79 @@ pub fn complete_passes(
     }
 }
 
+/// What came of looking at a worker.
+enum Started {
+    /// No pass: it is busy, has nothing to do, or can do nothing.
+    Nothing,
+    /// A pass that ends at this instant.
+    Ends(SimTime),
+    /// A pass that took no time: it is over, and the worker may go on.
+    Over,
+}
+
+/// Starts a pass of an idle worker that has work.
+fn start_pass(worker: Worker, engine: &mut Engine, now: SimTime, handoffs: &mut Handoffs, news: &mut News) -> Started {
+    if engine.busy_until.is_some() || !engine.has_work() {
+        return Started::Nothing;
+    }
+    if let [rank] = engine.ranks.as_mut_slice()
+        && worker.role == Role::Prefill
+    {
+        rank.run_on(now, now);
+    }
+    let (end, worked) = run_pass(engine, now);
+    if end > now {
+        engine.busy_until = Some(end);
+        Started::Ends(end)
+    } else if worked {
+        complete_pass(worker, engine, now, handoffs, news);
+        Started::Over
+    } else {
+        Started::Nothing
+    }
+}
+
 /// Starts passes on idle workers that have work, by ascending number, prefill pool first. A pass that takes no time is
-/// completed at once and the same worker goes on; should the router then let a waiting request go to a worker further in
-/// front, that one is next.
+/// completed at once and the same worker goes on.
 pub fn start_passes(
     facts: Res<RunFacts>,
+    fleet: Res<Fleet>,
+    clock: Res<VirtualClock>,
+    mut agenda: ResMut<Agenda>,
+    mut handoffs: ResMut<Handoffs>,
+    mut news: ResMut<News>,
+    mut engines: Query<(&Worker, &mut Engine)>,
+) {
+    if facts.independent {
+        return;
+    }
+    let now = clock.now;
+    for member in fleet.pools.iter().flat_map(|pool| &pool.members) {
+        let Ok((worker, engine)) = engines.get_mut(member.entity) else { continue };
+        let engine = engine.into_inner();
+        loop {
+            match start_pass(*worker, engine, now, &mut handoffs, &mut news) {
+                Started::Nothing => break,
+                Started::Ends(end) => {
+                    agenda.enter(end, Due::PassEnd(member.entity));
+                    break;
+                }
+                Started::Over => {}
+            }
+        }
+    }
+}
+
+/// As [`start_passes`], for a router that holds requests back: should a pass that takes no time let one go to a worker
+/// further in front, that worker is next.
+pub fn start_passes_and_release(
     clock: Res<VirtualClock>,
     mut agenda: ResMut<Agenda>,
     mut news: ResMut<News>,
     mut members: Local<Vec<Entity>>,
     mut routing: Routing,
 ) {
-    if facts.independent {
+    if routing.dispatch.facts.independent {
         return;
     }
     let now = clock.now;
@@ -99,32 +160,20 @@ pub fn start_passes(
         place += 1;
         loop {
             let Dispatch { engines, handoffs, .. } = &mut routing.dispatch;
-            let Ok((worker, engine)) = engines.get_mut(entity) else { break };
-            let engine = engine.into_inner();
-            if engine.busy_until.is_some() || !engine.has_work() {
-                break;
-            }
-            if let [rank] = engine.ranks.as_mut_slice()
-                && worker.role == Role::Prefill
-            {
-                rank.run_on(now, now);
-            }
-            let (end, worked) = run_pass(engine, now);
-            if end > now {
-                engine.busy_until = Some(end);
-                agenda.enter(end, Due::PassEnd(entity));
-                break;
-            }
-            if !worked {
-                break;
-            }
-            complete_pass(*worker, engine, now, handoffs, &mut news);
-            if routing.has_backlog()
-                && let Some(lowest) = routing.hear(&news)
-                && lowest < place
-            {
-                place = lowest;
-                break;
+            let Ok((worker, mut engine)) = engines.get_mut(entity) else { break };
+            match start_pass(*worker, &mut engine, now, handoffs, &mut news) {
+                Started::Nothing => break,
+                Started::Ends(end) => {
+                    agenda.enter(end, Due::PassEnd(entity));
+                    break;
+                }
+                Started::Over if routing.has_backlog() => {
+                    if let Some(lowest) = routing.hear(&news).filter(|lowest| *lowest < place) {
+                        place = lowest;
+                        break;
+                    }
+                }
+                Started::Over => {}
             }
         }
     }

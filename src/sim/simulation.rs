@@ -102,7 +102,7 @@ impl Simulation {
 
         let facts = RunFacts { pulls_between_passes: facts.single_worker && arrivals.is_closed_loop(), ..facts };
         let mut app = App::empty();
-        app.add_plugins(SimPlugin);
+        app.add_plugins(SimPlugin { router_listens: routers.listens(), router_queues: routers.can_queue() });
         let mut world = std::mem::take(app.world_mut());
         let mut fleet = Fleet { pools: Vec::new(), retired: Vec::new() };
         for (workers, engine) in pools {

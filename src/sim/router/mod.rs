@@ -258,14 +258,16 @@ impl Routing<'_, '_> {
 
 /// Hears what the engines did since.
 pub fn hear_news(news: Res<News>, mut routing: Routing) {
-    if !routing.routers.listens {
-        return;
-    }
     let now = routing.clock.now;
     routing.hear(&news);
     // Whoever comes next empties the news.
     routing.routers.heard = 0;
     routing.act(now);
+}
+
+/// Whether requests wait for a worker.
+pub fn anything_to_route(unrouted: Res<Unrouted>, routers: Res<Routers>) -> bool {
+    !unrouted.waiting.is_empty() || unrouted.retry || routers.has_backlog()
 }
 
 /// Sends every new request to a worker, or lets it wait at the router.
@@ -314,16 +316,18 @@ impl Arrived {
 
 /// Routing.
 #[derive(Debug, Default)]
-pub struct RouterPlugin;
+pub struct RouterPlugin {
+    /// Whether a router wants to know what becomes of the requests it sent.
+    pub listens: bool,
+}
 
 impl Plugin for RouterPlugin {
     fn build(&self, app: &mut App) {
         app.init_resource::<Decisions>()
-            .add_systems(SimStep, route_requests.in_set(SimSet::Routing))
-            .add_systems(
-                SimStep,
-                hear_news.after(passes::complete_passes).before(apply_news).in_set(SimSet::Completions),
-            )
-            .add_systems(RunOn, hear_news.after(passes::run_on).before(apply_news));
+            .add_systems(SimStep, route_requests.run_if(anything_to_route).in_set(SimSet::Routing));
+        if self.listens {
+            let in_step = hear_news.after(passes::complete_passes).before(apply_news).in_set(SimSet::Completions);
+            app.add_systems(SimStep, in_step).add_systems(RunOn, hear_news.after(passes::run_on).before(apply_news));
+        }
     }
 }
