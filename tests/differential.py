@@ -512,8 +512,9 @@ def compare_routed(flags, words, report, rows, folder):
     """Tries seeds until all agrees; see differential_router.py."""
     # Equal workers may have changed places.
     ignored = ("uuid", "prefill_worker_idx", "decode_worker_idx")
-    theirs = router.reference_decisions((folder / "reference.stderr").read_text())
     engines = [flags[name] for name in ENGINE_FLAGS if name in flags]
+    decode_first = flags.get("decode-engine-args", {}).get("engine_type") == "sglang"
+    theirs = router.reference_decisions((folder / "reference.stderr").read_text(), decode_first)
     # Ranks of a worker wait for each other, and workers draw accepted tokens from streams of their own.
     alike = all(engine.get("dp_size", 1) == 1 and "aic_nextn" not in engine for engine in engines)
     difference, best = None, -1

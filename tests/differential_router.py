@@ -97,10 +97,10 @@ def reference_options(options):
         options["router_config"] = KvRouterConfig.from_json(json.dumps(config))
 
 
-def reference_decisions(log):
+def reference_decisions(log, decode_first):
     """Decisions from the reference's log: terms of every candidate, terms of the chosen one, its exact cost; by pool.
 
-    In a disaggregated run the first decision about a request is that of the prefill pool.
+    In a disaggregated run the first decision about a request is that of the prefill pool, with SGLang that of the decode pool.
     """
     decisions, candidates, known = ([], []), {}, set()
     for line in log.splitlines():
@@ -111,7 +111,7 @@ def reference_decisions(log):
         elif found := SELECTED.search(line):
             request, worker, rank, cost = found.groups()
             decision = (sorted(candidates.values()), candidates[worker, rank], float(cost))
-            decisions[request in known].append(decision)
+            decisions[(request in known) != decode_first].append(decision)
             known.add(request)
             candidates = {}
     return decisions

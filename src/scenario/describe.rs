@@ -192,6 +192,7 @@ fn engine(config: &EngineConfig) -> Value {
             TransferTiming::DestinationMissing => "destination_missing",
         },
         "aic_tp_size": config.tp_size,
+        "max_num_batched_tokens": config.max_num_batched_tokens,
     }));
     let own = match config.scheduler {
         SchedulerKind::Vllm => json!({
@@ -207,7 +208,6 @@ fn engine(config: &EngineConfig) -> Value {
     map.extend(as_map(own));
     if !matches!(config.scheduler, SchedulerKind::Sglang(_)) {
         map.extend(as_map(json!({
-            "max_num_batched_tokens": config.max_num_batched_tokens,
             "enable_prefix_caching": config.enable_prefix_caching,
             "enable_chunked_prefill": config.enable_chunked_prefill,
         })));

@@ -129,7 +129,7 @@ pub(super) const ENGINE: &[Field] = &[
     optional(
         "max_num_batched_tokens",
         COUNT,
-        "Tokens per forward pass, null for no limit; 8192 unless given; no effect with sglang",
+        "Tokens per forward pass, null for no limit; 8192 unless given; with sglang only the router's queue looks at it",
     ),
     plain(
         "enable_prefix_caching",

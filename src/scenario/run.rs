@@ -289,7 +289,7 @@ pub struct EngineConfig {
     pub max_model_len: Option<u32>,
     /// Most running requests; `None` is unlimited.
     pub max_num_seqs: Option<u32>,
-    /// Tokens one pass may compute; `None` is unlimited. Not used by SGLang.
+    /// Tokens one pass may compute; `None` is unlimited. With SGLang, only the measure of a router's queue.
     pub max_num_batched_tokens: Option<u32>,
     /// Whether computed blocks can be found by later requests. Not used by SGLang, which always caches.
     pub enable_prefix_caching: bool,

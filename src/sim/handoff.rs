@@ -50,8 +50,13 @@ pub enum Action {
         /// Decode worker.
         destination: Entity,
     },
-    /// A request ended on its prefill worker: let its router and its session know.
-    Close(u32),
+    /// A request is over on its prefill worker: let its router and its session know.
+    Close {
+        /// Request.
+        request: u32,
+        /// The hand-off failed: no decode worker expects it any more.
+        cancelled: bool,
+    },
 }
 
 /// Which time stamp of a hand-off.
@@ -156,7 +161,7 @@ impl Handoffs {
 
     /// A request ended on its prefill worker: it is closed in its turn, with the hand-offs of this instant.
     pub fn close(&mut self, request: u32) {
-        self.queue.push_back(Action::Close(request));
+        self.queue.push_back(Action::Close { request, cancelled: false });
     }
 
     /// What the session of a request that is being closed must know.
@@ -292,6 +297,8 @@ pub fn run_handoffs(
                     continue;
                 }
                 let reservation = engine.ranks[0].release_source(request);
+                // No pass is in progress: what this leaves in the cache can be seen at once.
+                engine.ranks[0].kv_events().publish(now);
                 if let Some(open) = handoffs.open.get_mut(&request) {
                     open.released = true;
                 }
@@ -299,14 +306,14 @@ pub fn run_handoffs(
                     handoffs.stamps.push((request, Stamp::Released, now));
                 }
                 handoffs.reserved(reservation, now);
-                routing.close(request, cancelled);
+                handoffs.queue.push_back(Action::Close { request, cancelled });
             }
-            Action::Close(request) => {
+            Action::Close { request, cancelled } => {
                 let Dispatch { prompts, handoffs, .. } = &mut routing.dispatch;
                 if let Some(end) = handoffs.closing.remove(&request) {
                     end.tell(&mut arrivals, prompts);
                 }
-                routing.close(request, false);
+                routing.close(request, cancelled);
             }
         }
     }
