@@ -24,6 +24,8 @@ mod reference;
 mod routing;
 #[path = "router/stale.rs"]
 mod stale;
+#[path = "router/study.rs"]
+mod study;
 
 /// What a scenario comes to, and every decision on the way.
 fn run(document: &Value) -> (Outcome, Vec<Value>) {
