@@ -42,8 +42,8 @@ fn summary(stats: &TraceStats) -> String {
     if let Some(a) = arrivals.as_ref().filter(|a| a.mean_per_s > 0.0) {
         parts.push(format!("{} at {}/s", seconds(a.duration_s), about(a.mean_per_s)));
     }
-    parts.push(format!("{} tokens in, {} out on average", mean(prompt.mean), mean(output.mean)));
-    let own = format!(", {} within sessions", share(cache.within_sessions));
+    parts.push(format!("{} tokens in, {} out", mean(prompt.mean), mean(output.mean)));
+    let own = format!(", {} in sessions", share(cache.within_sessions));
     let own = if sessions.multi_turn > 0 { own } else { String::new() };
     parts.push(format!("ideal reuse {} of {}-token blocks{own}", share(cache.ideal_reuse), cache.block_tokens));
     parts.join(" · ")

@@ -1,0 +1,7 @@
+//! Agent sessions by their lengths.
+
+#![no_main]
+
+use dynosim::scenario::TraceFormat;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| dynosim_fuzz::trace(Some(TraceFormat::AppliedComputeAgentic), data));

@@ -1,0 +1,7 @@
+//! BurstGPT CSV.
+
+#![no_main]
+
+use dynosim::scenario::TraceFormat;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| dynosim_fuzz::trace(Some(TraceFormat::BurstGpt), data));

@@ -1,0 +1,7 @@
+//! Mooncake rows, whole prompts.
+
+#![no_main]
+
+use dynosim::scenario::TraceFormat;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| dynosim_fuzz::trace(Some(TraceFormat::Mooncake), data));
