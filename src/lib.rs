@@ -25,8 +25,9 @@
 //! |---|---|
 //! | [`scenario`] | what a user configures: document, engine arguments, defaults, validation |
 //! | [`workload`] | where requests come from: trace formats, synthetic loads, generators (no ECS) |
-//! | [`perf`] | how long a forward pass takes (no ECS) |
+//! | [`perf`] | how long a forward pass takes, how many KV blocks fit (no ECS) |
 //! | [`sim`] | the ECS simulation: arrivals, routing, engines, KV blocks, hand-off, scaling, measurements |
+//! | [`calibrate`] | fits corrections of timing models to measurements of a real engine |
 //! | [`report`] | summary table, JSON, per-request rows, time series |
 //! | [`plot`] | static charts as SVG (no simulation) |
 //! | `cli` | one file per subcommand (part of the program, not of the library) |
@@ -50,6 +51,7 @@
 //! # }
 //! ```
 
+pub mod calibrate;
 pub mod perf;
 pub mod plot;
 pub mod report;

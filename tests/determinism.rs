@@ -185,6 +185,34 @@ fn data_parallel_ranks_give_one_result() {
 }
 
 #[test]
+fn every_engine_gives_one_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = flat(&folder, 60);
+    let sglang = json!({"schedule_policy": "lpm", "chunked_prefill_size": 64, "clip_max_new_tokens": 20});
+    for engine in [
+        json!({"engine_type": "trtllm", "num_gpu_blocks": 40, "block_size": 16}),
+        json!({"engine_type": "sglang", "num_gpu_blocks": 40, "block_size": 16}),
+        json!({"engine_type": "sglang", "num_gpu_blocks": 500, "block_size": 1, "sglang": sglang}),
+        json!({"engine_type": "sglang", "num_gpu_blocks": 40, "block_size": 16, "aic_nextn": 2, "dp_size": 2}),
+    ] {
+        for (workers, concurrency) in [(1, None), (2, None), (1, Some(5)), (2, Some(5))] {
+            let keys = json!({
+                "num-workers": workers, "replay-concurrency": concurrency, "extra-engine-args": engine,
+            });
+            assert_one_result(&over(&trace, keys));
+        }
+    }
+    let engine = json!({
+        "engine_type": "sglang", "num_gpu_blocks": 60, "block_size": 16, "kv_bytes_per_token": 131_072,
+        "kv_transfer_bandwidth": 0.5,
+    });
+    let keys = json!({
+        "num-prefill-workers": 2, "num-decode-workers": 2, "prefill-engine-args": engine, "decode-engine-args": engine,
+    });
+    assert_one_result(&over(&trace, keys));
+}
+
+#[test]
 fn speculative_decoding_gives_one_result() {
     let folder = tempfile::tempdir().unwrap();
     let trace = flat(&folder, 60);

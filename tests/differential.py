@@ -31,10 +31,11 @@ import tempfile
 
 REFERENCE = pathlib.Path(os.environ.get("DYNOSIM_REFERENCE", pathlib.Path.home() / ".cache/dynosim-reference"))
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-TIMEOUT_S = 30
+TIMEOUT_S = 15
 HOST_KEYS = {"wall_time_ms", "processed_tokens_per_s", "processed_output_tokens_per_s"}
 SKETCHED = ("_itl_ms", "_output_token_throughput_per_user")
 PERCENTILES = ("median", "p75", "p90", "p95", "p99")
+ENGINES = ("vllm", "trtllm", "sglang", "sglang")
 ENGINE_FLAGS = ("extra-engine-args", "prefill-engine-args", "decode-engine-args")
 
 
@@ -202,15 +203,51 @@ def draw_tools(rng, records, child, parents):
     yield dynamo_record("tool_end", 9, tool=tool, agent_context=dynamo_context(parent, parents))
 
 
-def draw_engine(rng, longest_prompt, block, role):
-    """Settings of one engine; pools from too small for the longest prompt to plenty."""
+def span_of(rows):
+    """Longest prompt and longest output of Mooncake rows."""
+    return max(row["input_length"] for row in rows), max(row["output_length"] for row in rows)
+
+
+def draw_sglang(rng, block):
+    """Settings of the SGLang scheduler."""
+    settings = {}
+    if rng.random() < 0.35:
+        settings["schedule_policy"] = rng.choice(["fifo", "fcfs", "lpm", "lpm", "lpm"])
+    if rng.random() < 0.45:
+        settings["chunked_prefill_size"] = block * rng.choice([1, 2, 3, 5, 10, 30])
+    if rng.random() < 0.25:
+        settings["max_prefill_tokens"] = block * rng.choice([2, 4, 10, 40]) + rng.choice([0, 3])
+    if rng.random() < 0.3:
+        settings["clip_max_new_tokens"] = rng.choice([0, 1, 5, 20, 100])
+    if rng.random() < 0.3:
+        settings["schedule_conservativeness"] = rng.choice([0, 0.1, 0.3, 0.5, 1.0])
+    return settings
+
+
+def draw_engine(rng, longest, block, role, kind):
+    """Settings of one engine; pools from too small for the longest request to plenty."""
     engine = {"block_size": block}
-    need = max(1, -(-longest_prompt // block))
-    pool = rng.choice([None, need + 1, need + 4, 2 * need, 3 * need + 5, 8 * need, max(1, need - 1)])
+    longest_prompt, longest_output = longest
+    # SGLang starts a request only with room for its output; what does not fit blocks everything.
+    need = max(1, -(-(longest_prompt + (longest_output if kind == "sglang" else 0)) // block))
+    tight = max(1, need - 1) if kind != "sglang" or rng.random() < 0.2 else need + 2
+    pool = rng.choice([None, need + 1, need + 4, 2 * need, 3 * need + 5, 8 * need, tight])
     if pool is not None:
         engine["num_gpu_blocks"] = pool
     if role:
         engine["worker_type"] = role
+    if kind != "vllm" or rng.random() < 0.1:
+        engine["engine_type"] = kind
+    if kind == "sglang":
+        settings = draw_sglang(rng, block)
+        if rng.random() < 0.2:
+            settings["page_size"] = block
+            if rng.random() < 0.5:
+                del engine["block_size"]
+        if settings:
+            engine["sglang"] = settings
+    elif kind == "trtllm" and rng.random() < 0.3:
+        engine["trtllm"] = {"capacity_scheduler_policy": "guaranteed_no_evict"}
     if rng.random() < 0.3:
         engine["preemption_mode"] = rng.choice(["lifo", "fifo"])
     if rng.random() < 0.3:
@@ -221,7 +258,7 @@ def draw_engine(rng, longest_prompt, block, role):
         engine["max_num_batched_tokens"] = rng.choice([16, 64, 128, 500, 2048])
     if rng.random() < 0.4:
         engine["max_num_seqs"] = rng.choice([1, 2, 3, 8])
-    if rng.random() < 0.2:
+    if kind == "vllm" and rng.random() < 0.2:
         engine["max_model_len"] = longest_prompt + rng.choice([-10, 0, 1, 5, 50])
         engine["max_model_len"] = max(1, engine["max_model_len"])
     if rng.random() < 0.25:
@@ -238,28 +275,28 @@ def draw_engine(rng, longest_prompt, block, role):
 
 
 def draw_trace_of(rng, kind):
-    """Flags and shards of a trace of this kind, and its longest prompt."""
+    """Flags and shards of a trace of this kind, and its longest prompt and output."""
     trace_block = rng.choice([16, 64, 100, 512])
     flags = {"trace-block-size": trace_block}
     if kind == "agentic_mooncake":
         rows = draw_agentic(rng, trace_block)
-        return {**flags, "trace-format": kind}, [rows], max(row["input_length"] for row in rows)
+        return {**flags, "trace-format": kind}, [rows], span_of(rows)
     if kind == "applied_compute_agentic":
         rows = draw_applied(rng)
         if rng.random() < 0.6:
             flags["trace-shared-prefix-ratio"] = rng.choice([0.0, 0.3, 0.5, 1.0])
             flags["trace-num-prefix-groups"] = rng.choice([0, 1, 2, 3])
         flags["replay-concurrency"] = rng.choice([1, 2, 3, 8])
-        return {**flags, "trace-format": kind}, [rows], max(longest_applied(row) for row in rows if row)
+        return {**flags, "trace-format": kind}, [rows], (max(longest_applied(row) for row in rows if row), 70)
     if kind.startswith("dynamo"):
         shards, block = draw_dynamo(rng, kind == "dynamo agents")
         flags = {"trace-block-size": block} if rng.random() < 0.3 else {}
-        return {**flags, "trace-format": "dynamo"}, shards, 6 * block
+        return {**flags, "trace-format": "dynamo"}, shards, (6 * block, 70)
     delta = kind == "mooncake-delta"
     rows = draw_trace(rng, trace_block, delta)
     if delta:
         flags["trace-format"] = kind
-    return flags, [rows], max(row["input_length"] for row in rows)
+    return flags, [rows], span_of(rows)
 
 
 KINDS = {
@@ -272,21 +309,23 @@ KINDS = {
 }
 
 
-def draw_case(seed, number, kind=None):
+def draw_case(seed, number, kind=None, engines=ENGINES):
     """Flags (without dashes) and trace rows of a case, by shard."""
     rng = random.Random(f"{seed}/{number}")
     kind = rng.choices(list(KINDS), KINDS.values())[0] if kind is None else kind
-    flags, shards, longest = draw_trace_of(rng, kind)
-    block = rng.choice([size for size in (4, 16, 48, 64, 512) if longest / size < 2000])
+    flags, shards, span = draw_trace_of(rng, kind)
+    scheduler = rng.choice(engines)
+    sizes = (1, 4, 16, 48, 64, 512) if scheduler == "sglang" else (4, 16, 48, 64, 512)
+    block = rng.choice([size for size in sizes if span[0] / size < 2000])
     graph = kind in ("agentic_mooncake", "dynamo agents")
-    if graph or kind == "mooncake-delta" or rng.random() < 0.5:
-        engine = draw_engine(rng, longest, block, None)
+    if graph or kind == "mooncake-delta" or scheduler == "trtllm" or rng.random() < 0.5:
+        engine = draw_engine(rng, span, block, None, scheduler)
         if rng.random() < 0.2:
             engine["dp_size"] = rng.randint(2, 3)
         flags["extra-engine-args"] = engine
         flags["num-workers"] = rng.randint(1, 4)
     else:
-        prefill, decode = (draw_engine(rng, longest, block, role) for role in ("prefill", "decode"))
+        prefill, decode = (draw_engine(rng, span, block, role, scheduler) for role in ("prefill", "decode"))
         if rng.random() < 0.6:
             transfer = {
                 "kv_bytes_per_token": rng.choice([1000, 100_000, 131_072]),
@@ -454,7 +493,9 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--case", type=int, help="run this case of the seed only")
     parser.add_argument("--kind", choices=KINDS, help="draw traces of this kind only")
+    parser.add_argument("--engine", choices=sorted(set(ENGINES)), help="draw this engine only (gives other cases)")
     parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "target/release/dynosim")
+    parser.add_argument("--verbose", action="store_true", help="print the outcome of every case")
     parser.add_argument("--keep", type=pathlib.Path, help="folder for cases that differ (default: a temporary one)")
     args = parser.parse_args()
     try:
@@ -467,11 +508,14 @@ def main():
     keep.mkdir(parents=True, exist_ok=True)
     summary = collections.Counter()
     for number in [args.case] if args.case is not None else range(args.cases):
-        flags, shards = draw_case(args.seed, number, args.kind)
+        engines = (args.engine,) if args.engine else ENGINES
+        flags, shards = draw_case(args.seed, number, args.kind, engines)
         folder = keep / "-".join([str(args.seed), str(number), *(args.kind or "").split()])
         folder.mkdir(exist_ok=True)
         word, difference = compare(flags, shards, args.binary, folder)
         summary[word] += 1
+        if args.verbose:
+            print(f"case {number}: {word} {difference}", flush=True)
         if word == "different":
             print(f"case {number}: {difference}\n    {folder}", flush=True)
         elif args.case is None:

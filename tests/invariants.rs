@@ -35,10 +35,20 @@ fn outcome(document: &Value) -> Outcome {
 /// A request of a random trace: gap to the one before in ms, prompt tokens, output tokens, first hash id.
 type Row = (u32, u32, u32, u64);
 
+/// A scheduler, with the settings that only it has.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    Vllm,
+    TrtLlm,
+    /// Longest prefix first or not, pages of a chunk, `clip_max_new_tokens`, conservativeness.
+    Sglang(bool, u32, u32, f64),
+}
+
 /// A random scenario; `document` makes it one.
 #[derive(Debug, Clone)]
 struct Case {
     rows: Vec<Row>,
+    kind: Kind,
     disaggregated: bool,
     workers: (u32, u32),
     blocks: u32,
@@ -73,10 +83,21 @@ impl Case {
         fs::write(&path, lines).unwrap();
         let mut engine = json!({
             "num_gpu_blocks": self.blocks, "block_size": self.block_size, "max_num_seqs": self.max_seqs,
-            "max_num_batched_tokens": self.budget, "max_model_len": self.max_len,
-            "enable_chunked_prefill": self.chunked, "enable_prefix_caching": self.caching,
-            "preemption_mode": if self.fifo { "fifo" } else { "lifo" },
+            "max_num_batched_tokens": self.budget, "enable_chunked_prefill": self.chunked,
+            "enable_prefix_caching": self.caching, "preemption_mode": if self.fifo { "fifo" } else { "lifo" },
         });
+        match self.kind {
+            Kind::Vllm => engine["max_model_len"] = json!(self.max_len),
+            Kind::TrtLlm => engine["engine_type"] = json!("trtllm"),
+            Kind::Sglang(longest_prefix, pages, clip, conservativeness) => {
+                engine["engine_type"] = json!("sglang");
+                engine["sglang"] = json!({
+                    "schedule_policy": if longest_prefix { "lpm" } else { "fifo" },
+                    "chunked_prefill_size": pages * self.block_size, "clip_max_new_tokens": clip,
+                    "schedule_conservativeness": conservativeness,
+                });
+            }
+        }
         if self.speculation {
             engine["aic_nextn"] = json!(2);
             engine["aic_nextn_accept_rates"] = json!("0.7,0.4");
@@ -87,7 +108,7 @@ impl Case {
         set("trace-block-size", json!(HASH_BLOCK));
         set("replay-concurrency", json!(self.concurrency));
         set("semantics", json!(if self.corrected { "corrected" } else { "dynamo" }));
-        if self.disaggregated {
+        if self.is_disaggregated() {
             engine["kv_bytes_per_token"] = json!(100_000);
             engine["kv_transfer_bandwidth"] = json!(if self.fifo { 0.0 } else { 1.0 });
             set("num-prefill-workers", json!(self.workers.0));
@@ -102,8 +123,21 @@ impl Case {
         Value::Object(document)
     }
 
+    fn is_disaggregated(&self) -> bool {
+        self.disaggregated && self.kind != Kind::TrtLlm
+    }
+
     fn ranks(&self) -> u64 {
-        if self.disaggregated { 1 } else { u64::from(self.dp) }
+        if self.is_disaggregated() { 1 } else { u64::from(self.dp) }
+    }
+
+    /// Whether requests may get fewer output tokens than they asked for.
+    fn cuts_outputs(&self) -> bool {
+        match self.kind {
+            Kind::Vllm => self.max_len.is_some(),
+            Kind::TrtLlm => true,
+            Kind::Sglang(..) => false,
+        }
     }
 }
 
@@ -117,14 +151,21 @@ fn cases() -> impl Strategy<Value = Case> {
         prop::option::weighted(0.25, 40..200_u32),
         any::<(bool, bool, bool)>(),
     );
+    let sglang = (any::<bool>(), 1..12_u32, prop::sample::select(vec![0_u32, 5, 4_096]), 0.0..=1.0_f64);
+    let kind = prop_oneof![
+        2 => Just(Kind::Vllm),
+        1 => Just(Kind::TrtLlm),
+        3 => sglang.prop_map(|(longest, pages, clip, share)| Kind::Sglang(longest, pages, clip, share)),
+    ];
     let rest = (
         prop::bool::weighted(0.25),
         prop::option::of(1..6_u32),
         prop::bool::weighted(0.3),
         prop::collection::vec(1..200_000_u64, 1..6),
     );
-    (rows, fleet, limits, rest).prop_map(|(rows, fleet, limits, rest)| Case {
+    (rows, kind, fleet, limits, rest).prop_map(|(rows, kind, fleet, limits, rest)| Case {
         rows,
+        kind,
         disaggregated: fleet.0,
         workers: fleet.1,
         blocks: fleet.2,
@@ -183,7 +224,7 @@ fn check_end(case: &Case, outcome: &Outcome, total: u32) -> Result<(), TestCaseE
     for record in completed() {
         check_order(record)?;
         prop_assert!(record.output_tokens <= record.requested_output_tokens, "{record:?}");
-        if case.max_len.is_none() {
+        if !case.cuts_outputs() {
             prop_assert_eq!(record.output_tokens, record.requested_output_tokens, "{:?}", record);
         }
         gaps += u64::from(record.output_tokens.saturating_sub(1));
@@ -193,7 +234,7 @@ fn check_end(case: &Case, outcome: &Outcome, total: u32) -> Result<(), TestCaseE
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn blocks_requests_and_tokens_are_conserved_at_every_step_and_at_the_end(case in cases()) {

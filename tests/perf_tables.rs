@@ -241,6 +241,21 @@ proptest! {
         }
     }
 
+    /// Whatever a user calls things, there is an answer or an error.
+    #[test]
+    fn odd_names_never_panic(model in ".{0,40}", system in ".{0,12}", backend in ".{0,8}", version in "[v0-9.rcpost+é]{0,12}",
+                             known in any::<prop::sample::Index>()) {
+        let library = TableLibrary::embedded();
+        let meta = &library.entries().nth(known.index(38)).unwrap().meta;
+        for (model, system, backend) in
+            [(&model, &meta.system, &meta.backend), (&meta.model, &system, &backend), (&meta.model, &meta.system, &meta.backend)]
+        {
+            let version = Some(version.clone());
+            let _ = library.resolve(&TableKey { backend_version: version, ..key(model, system, backend, meta.tp) });
+        }
+        let _ = library.by_slug(&model);
+    }
+
     /// More tokens never come out as less than nothing, far outside the axes included.
     #[test]
     fn times_are_finite_everywhere(count in 1u64..5000, new in 1u64..2_000_000, prefix in 0u64..2_000_000) {
@@ -343,6 +358,13 @@ fn without_a_table_the_error_says_what_is_missing_and_lists_the_nearest() {
         (key("Qwen/Qwen3-8B", "l40s", "vllm", 1), "has system l40s", "qwen3-8b-bf16__h200", "qwen3-8b-bf16__h200"),
         (key("Qwen/Qwen3-8B", "h200_sxm", "sglang", 1), "has backend sglang", "qwen3-8b-bf16__h200", "h200_sxm"),
         (key("acme/Foo-7B", "b200_sxm", "vllm", 1), "no table has this model", "__b200_sxm__", "__b200_sxm__"),
+        (
+            key("Qwen/Qwen3-32B-FP8", "h100", "vllm", 2),
+            "no table of qwen3-32b, fp8_block weights has system h100_sxm",
+            "qwen3-32b-fp8__h100_sxm__vllm__tp2",
+            "qwen3-32b",
+        ),
+        (key("acme/Foo-7B", "abacus", "vllm", 1), "no table has this model", "vllm", "vllm"),
         (experts, "has moe ep 2", "qwen3-30b-a3b-bf16__h200_sxm__vllm__tp2", "h200_sxm"),
     ] {
         let error = library.resolve(&wanted).unwrap_err();

@@ -7,8 +7,8 @@ use std::time::Duration;
 use dynosim::perf::Timing;
 use dynosim::report::{Recorder, Report, SessionNames, TimeseriesError, write_rows};
 use dynosim::scenario::{
-    EngineConfig, PreemptionMode, Role, Run, ScalingScript, Semantics, Sla, SyntheticLoad, TimingOptions, Topology,
-    Traffic, TrafficSource, TransferTiming,
+    EngineConfig, PreemptionMode, Role, Run, ScalingScript, SchedulerKind, Semantics, Sla, SyntheticLoad,
+    TimingOptions, Topology, Traffic, TrafficSource, TransferTiming,
 };
 use dynosim::sim::metrics::{
     Distribution, FinalStatus, HandoffRecord, Outcome, RequestRecord, ScalingEvent, Snapshot, WorkerSnapshot,
@@ -24,6 +24,7 @@ fn ms(value: f64) -> SimTime {
 fn engine(role: Role, tp_size: u32) -> EngineConfig {
     EngineConfig {
         role,
+        scheduler: SchedulerKind::Vllm,
         num_gpu_blocks: 64,
         block_size: 16,
         max_model_len: None,

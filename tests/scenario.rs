@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use dynosim::scenario::{
-    Preset, Role, Run, Scenario, ScenarioError, Semantics, SyntheticArrivals, Topology, TraceReading, TraceSource,
-    TrafficSource,
+    EngineConfig, Preset, Role, Run, Scenario, ScenarioError, SchedulerKind, Semantics, SglangPolicy, SglangSettings,
+    SyntheticArrivals, Topology, TraceReading, TraceSource, TrafficSource,
 };
 use dynosim::time::{SimDuration, SimTime};
 use proptest::prelude::*;
@@ -83,8 +83,6 @@ fn null_engine_limits_mean_no_limit_and_null_blocks_the_default() {
 #[test]
 fn features_that_have_not_landed_are_refused_by_name() {
     for (document, key) in [
-        (engine(json!({ "engine_type": "SGLang" })), "extra-engine-args.engine_type"),
-        (engine(json!({ "engine_type": "trtllm" })), "extra-engine-args.engine_type"),
         (engine(json!({ "num_g2_blocks": 1 })), "extra-engine-args.num_g2_blocks"),
         (json!({ "trace": "t", "planner-config": {} }), "planner-config"),
         (json!({ "trace": "t", "router-mode": "kv_router" }), "router-mode"),
@@ -114,6 +112,80 @@ fn settings_without_effect_offline_are_accepted() {
 fn block_size_one_is_refused_and_zero_is_the_default() {
     assert!(message(engine(json!({ "block_size": 1 }))).contains("`extra-engine-args.block_size`: is 1"));
     assert_eq!(aggregated(&resolve(engine(json!({ "block_size": 0 }))).unwrap()).block_size, 64);
+}
+
+#[test]
+fn every_engine_has_its_own_block_size_and_settings() {
+    let resolved = |args: Value| aggregated(&resolve(engine(args)).unwrap()).clone();
+    let trtllm = resolved(json!({ "engine_type": "TRTLLM", "trtllm": { "capacity_scheduler_policy": null } }));
+    assert_eq!((trtllm.scheduler, trtllm.block_size), (SchedulerKind::TrtLlm, 32));
+    let settings = |args: Value| match resolved(args) {
+        EngineConfig { scheduler: SchedulerKind::Sglang(settings), block_size, .. } => (block_size, settings),
+        other => panic!("not sglang: {other:?}"),
+    };
+    let defaults = SglangSettings {
+        policy: SglangPolicy::Fifo,
+        max_prefill_tokens: 16_384,
+        chunked_prefill_size: 8_192,
+        clip_max_new_tokens: 4_096,
+        schedule_conservativeness: 1.0,
+    };
+    assert_eq!(settings(json!({ "engine_type": "SGLang", "sglang": null })), (1, defaults));
+    assert_eq!(settings(json!({ "engine_type": "sglang", "block_size": 0, "sglang": { "page_size": 32 } })).0, 32);
+    let given = json!({
+        "page_size": 16, "schedule_policy": "lpm", "max_prefill_tokens": 100, "chunked_prefill_size": 64,
+        "clip_max_new_tokens": 0, "schedule_conservativeness": 0.3,
+    });
+    let expected = SglangSettings {
+        policy: SglangPolicy::LongestPrefix,
+        max_prefill_tokens: 100,
+        chunked_prefill_size: 64,
+        clip_max_new_tokens: 0,
+        schedule_conservativeness: 0.3,
+    };
+    assert_eq!(settings(json!({ "engine_type": "sglang", "block_size": 16, "sglang": given })), (16, expected));
+}
+
+#[test]
+fn settings_that_contradict_an_engine_are_refused_and_those_it_ignores_are_named() {
+    for (args, cause) in [
+        (json!({ "engine_type": "sglang", "max_model_len": 9 }), "max_model_len`: is given for sglang"),
+        (json!({ "engine_type": "trtllm", "max_model_len": 9 }), "max_model_len`: is given for trtllm"),
+        (json!({ "engine_type": "trtllm", "block_size": 1 }), "block_size`: is 1, which the trtllm scheduler"),
+        (
+            json!({ "engine_type": "sglang", "block_size": 16, "sglang": { "page_size": 32 } }),
+            "sglang.page_size`: is 32, but `extra-engine-args.block_size` is 16",
+        ),
+        (
+            json!({ "engine_type": "sglang", "block_size": 16, "sglang": { "chunked_prefill_size": 100 } }),
+            "sglang.chunked_prefill_size`: is 100, which is no multiple of the 16 tokens",
+        ),
+        (json!({ "engine_type": "sglang", "sglang": { "schedule_policy": "dfs" } }), "fifo or fcfs or lpm"),
+    ] {
+        let text = message(engine(args));
+        assert!(text.contains(cause), "{text}");
+    }
+    let pair = |prefill: &str, decode: &str| {
+        let (prefill, decode) = (json!({ "engine_type": prefill }), json!({ "engine_type": decode }));
+        message(json!({ "trace": "t", "prefill-engine-args": prefill, "decode-engine-args": decode }))
+    };
+    assert!(
+        pair("sglang", "vllm")
+            .contains("`decode-engine-args.engine_type`: is vllm, but the prefill workers have sglang")
+    );
+    assert!(pair("trtllm", "trtllm").contains("does not hand requests over"));
+    let warnings = |args: Value| resolve(engine(args)).unwrap().warnings;
+    for (kind, ignored) in [("vllm", "sglang"), ("trtllm", "preemption_mode"), ("sglang", "enable_prefix_caching")] {
+        let value = match ignored {
+            "sglang" => json!({}),
+            "preemption_mode" => json!("fifo"),
+            _ => json!(false),
+        };
+        let warnings = warnings(json!({ "engine_type": kind, "block_size": 16, ignored: value }));
+        assert_eq!(warnings, [format!("`extra-engine-args.{ignored}` has no effect with {kind}.")]);
+    }
+    // 8192 is no multiple of it.
+    assert_eq!(warnings(json!({ "engine_type": "sglang", "block_size": 48 })).len(), 1);
 }
 
 #[test]

@@ -217,3 +217,83 @@ fn a_switch_changes_nothing_where_another_one_applies() {
         assert_eq!(plain, rows(&run(&CROWDED, &keys, only(switch))), "{switch}");
     }
 }
+
+/// SGLang in pieces of 64 tokens, on one aggregated worker.
+fn in_pieces(blocks: u32) -> Value {
+    let sglang = json!({"chunked_prefill_size": 64});
+    json!({"extra-engine-args": {"engine_type": "sglang", "num_gpu_blocks": blocks, "block_size": 16, "sglang": sglang}})
+}
+
+#[test]
+fn with_honest_reuse_later_pieces_of_a_prompt_are_not_reuse() {
+    // The second prompt needs four pieces; nothing of it is in the cache.
+    let requests = [(0, 50, 5), (1, 200, 5), (100, 64, 5)];
+    let plain = run(&requests, &in_pieces(200), json!("dynamo"));
+    assert_eq!(plain.records.iter().map(|r| r.reused_tokens).collect::<Vec<_>>(), [0, 192, 0]);
+    for semantics in with("honest_reuse") {
+        let honest = run(&requests, &in_pieces(200), semantics);
+        assert!(honest.records.iter().all(|r| r.reused_tokens == 0));
+        let ends = |outcome: &Outcome| outcome.records.iter().map(end_of).collect::<Vec<_>>();
+        assert_eq!(ends(&honest), ends(&plain), "only what is reported differs");
+    }
+}
+
+#[test]
+fn with_fail_infeasible_sglang_fails_what_never_fits_and_completes_the_rest() {
+    // The second needs more than 8 pages in the end; the third never finds room for its prompt and all its output.
+    let requests = [(0, 32, 8), (1, 50, 150), (2, 100, 20), (3, 40, 8), (3000, 40, 8)];
+    let engine = json!({"engine_type": "sglang", "num_gpu_blocks": 8, "block_size": 16});
+    let split = json!({"prefill-engine-args": engine, "decode-engine-args": engine});
+    for keys in [json!({"extra-engine-args": engine}), json!({"num-workers": 2, "extra-engine-args": engine}), split] {
+        assert!(!run(&requests, &keys, json!("dynamo")).dead_ends.is_empty());
+        for semantics in with("fail_infeasible") {
+            let outcome = run(&requests, &keys, semantics);
+            use FinalStatus::{Completed, Failed};
+            let [first, second, third, rest @ ..] = &statuses(&outcome)[..] else { panic!("five requests") };
+            assert_eq!((first, second, rest), (&Completed, &Failed, &[Completed; 2][..]));
+            // A decode worker reckons with the prompt alone, and so does a prefill worker that stops at the first token.
+            assert!(*third == Failed || keys.get("decode-engine-args").is_some());
+            assert!(outcome.dead_ends.is_empty(), "{:?}", outcome.dead_ends);
+        }
+    }
+}
+
+#[test]
+fn with_handoff_after_first_token_sglang_decodes_what_is_left() {
+    let engine = json!({
+        "engine_type": "sglang", "num_gpu_blocks": 64, "block_size": 16, "kv_bytes_per_token": 131_072,
+        "kv_transfer_bandwidth": 2.0,
+    });
+    let keys = json!({"num-decode-workers": 2, "prefill-engine-args": engine, "decode-engine-args": engine});
+    let plain = run(&LIGHT, &keys, json!("dynamo"));
+    for semantics in with("handoff_after_first_token") {
+        let corrected = run(&LIGHT, &keys, semantics);
+        assert_eq!(statuses(&corrected), [FinalStatus::Completed; 6]);
+        for (record, before) in corrected.records.iter().zip(&plain.records) {
+            assert_eq!(record.output_tokens, record.requested_output_tokens);
+            assert!(record.first_token < before.first_token, "the first token does not come earlier: {record:?}");
+            let handoff = record.handoff.unwrap();
+            if record.requested_output_tokens > 1 {
+                assert_eq!(record.first_token, handoff.source_held);
+                assert!(handoff.destination_reserved <= handoff.prefill_admit, "{record:?}");
+                assert!(record.second_token > handoff.destination_activated, "{record:?}");
+            } else {
+                assert_eq!((handoff.destination_reserved, record.decode_worker), (None, None));
+            }
+        }
+        let gaps: u64 = LIGHT.iter().map(|(_, _, output)| u64::from(output - 1)).sum();
+        assert_eq!(corrected.itl.count(), gaps);
+    }
+}
+
+#[test]
+fn with_charge_recompute_an_sglang_decode_worker_pays_for_what_it_computes_again() {
+    // Three requests outgrow the decode worker's pages: one gives way and comes back.
+    let engine = |blocks: u32| json!({"engine_type": "sglang", "num_gpu_blocks": blocks, "block_size": 16});
+    let keys = json!({"prefill-engine-args": engine(200), "decode-engine-args": engine(14)});
+    let requests = [(0, 60, 60), (1, 62, 50), (2, 33, 40)];
+    let (plain, charged) = (run(&requests, &keys, json!("dynamo")), run(&requests, &keys, only("charge_recompute")));
+    assert!(plain.preemptions > 0, "nobody gives way");
+    assert_eq!(statuses(&charged), statuses(&plain));
+    assert!(charged.end > plain.end);
+}

@@ -100,6 +100,14 @@ fn half_a_description_of_a_model_is_refused() {
 }
 
 #[test]
+fn experts_shared_by_more_groups_than_measured_are_refused() {
+    let moe = json!({ "aic_backend": "vllm", "aic_system": "h200_sxm", "aic_model_path": "Qwen/Qwen3-30B-A3B" });
+    assert!(engine(&resolve(moe.clone(), json!({}))).timing.provenance.contains("qwen3-30b-a3b-bf16"));
+    let text = message(with(moe, json!({ "aic_attention_dp_size": 2 })), json!({}));
+    assert!(text.contains("aic_attention_dp_size") && text.contains("measured with 1"), "{text}");
+}
+
+#[test]
 fn a_table_brings_its_tensor_parallel_size() {
     let table = json!({ "timing": { "table": "qwen3-32b-fp8__h200_sxm__vllm__tp4" } });
     assert_eq!(engine(&resolve(table.clone(), json!({}))).gpus_per_worker(), 4);
@@ -164,24 +172,32 @@ fn timer(args: Value, setup: TimerSetup) -> PassTimer {
 }
 
 fn setup(drafts: u32) -> TimerSetup {
-    TimerSetup { speedup_ratio: 1.0, decode_speedup_ratio: 1.0, block_size: 64, num_gpu_blocks: 29_249, drafts }
+    TimerSetup {
+        speedup_ratio: 1.0,
+        decode_speedup_ratio: 1.0,
+        block_size: 64,
+        num_gpu_blocks: 29_249,
+        occupancy_unit: 64,
+        drafts,
+    }
 }
 
 #[test]
 fn a_steady_stretch_takes_the_time_of_its_passes() {
     for args in [aic(), json!({ "timing": { "roofline": { "model": "llama-3.1-8b", "gpu": "h100_sxm" } } })] {
         let mut timer = timer(args, setup(0));
+        let mut before = 0;
         for count in [1, 7, 64, 300, 5_000] {
-            let load = |step: u64| DecodeLoad { count, len_sum: count * (100 + step * 97) + 3, active_tokens: 0 };
-            let mut stretch = timer.stretch(count);
-            let walked: Vec<_> = (0..2_000).map(|step| stretch.decode(load(step))).collect();
+            let load = |step: u64| DecodeLoad { count, len_sum: count * (100 + step) + count / 2, active_tokens: 0 };
+            let mut stretch = timer.stretch(load(0));
+            let walked: Vec<_> = (0..150_000).map(|_| stretch.next(0)).collect();
             let remarks = stretch.finish();
-            let single: Vec<_> = (0..2_000).map(|step| timer.decode(load(step), true)).collect();
+            let single: Vec<_> = (0..150_000).map(|step| timer.decode(load(step), true)).collect();
             assert_eq!(walked, single);
-            let outside = timer.extrapolated();
+            let outside = timer.extrapolated() - before;
             timer.note(remarks);
-            assert_eq!(timer.extrapolated() % 2, 0);
-            assert!(timer.extrapolated() >= outside);
+            assert_eq!(timer.extrapolated() - before, 2 * outside);
+            before = timer.extrapolated();
         }
         assert_eq!(timer.fault(), None);
     }

@@ -1,5 +1,7 @@
 //! `dynosim trace`: files written by `generate` and `convert` are what `stats` and `replay` read.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::Path;
 

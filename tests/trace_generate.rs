@@ -1,6 +1,8 @@
 //! Generated workloads: the statistics that were asked for, streams that leave each other alone, documents that are
 //! refused with place, cause and cure.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 
 use dynosim::scenario::{Preset, Run, Scenario, TrafficSource};
@@ -309,7 +311,9 @@ fn the_toolagent_mix_is_the_published_one() {
         close(requests.iter().map(|r| f64::from(r.prompt_tokens)).sum::<f64>() / n, input, 0.04, class);
         close(requests.iter().map(|r| f64::from(r.output_tokens)).sum::<f64>() / n, output, 0.04, class);
     }
-    assert!(sessions.iter().all(|s| workload.requests[s.first as usize].arrival.as_nanos() % 3_053_000_000 == 0));
+    assert!(
+        sessions.iter().all(|s| workload.requests[s.first as usize].arrival.as_nanos().is_multiple_of(3_053_000_000))
+    );
 }
 
 #[test]

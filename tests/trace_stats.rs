@@ -1,5 +1,7 @@
 //! `trace stats`: facts of traces against published ones and against the definitions spelled out.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{HashMap, HashSet};
 use std::env;
 use std::path::{Path, PathBuf};

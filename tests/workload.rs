@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use dynosim::perf::Timing;
 use dynosim::scenario::{
-    AgentPreset, EngineConfig, PreemptionMode, Preset, Role, Run, Semantics, Sla, SyntheticArrivals, SyntheticLoad,
-    TimingOptions, Topology, TraceFormat, TraceReading, TraceSource, Traffic, TrafficSource, TransferTiming,
+    AgentPreset, EngineConfig, PreemptionMode, Preset, Role, Run, SchedulerKind, Semantics, Sla, SyntheticArrivals,
+    SyntheticLoad, TimingOptions, Topology, TraceFormat, TraceReading, TraceSource, Traffic, TrafficSource,
+    TransferTiming,
 };
 use dynosim::time::{SimDuration, SimTime};
 use dynosim::workload::content::{Content, NO_NODE, PromptTrie, TokenStreams};
@@ -50,6 +51,7 @@ mod synthetic;
 fn engine(block_size: u32) -> EngineConfig {
     EngineConfig {
         role: Role::Aggregated,
+        scheduler: SchedulerKind::Vllm,
         num_gpu_blocks: 16_384,
         block_size,
         max_model_len: None,

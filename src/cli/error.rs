@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, IsTerminal};
 
+use dynosim::calibrate::CalibrateError;
 use dynosim::perf::PerfError;
 use dynosim::report::{TimeseriesError, WriteError};
 use dynosim::scenario::ScenarioError;
@@ -23,6 +24,9 @@ pub enum CliError {
     /// A timing table, a GPU, a model or a question to them is at fault.
     #[error(transparent)]
     Perf(#[from] PerfError),
+    /// Measurements, or what is to be fitted to them, are at fault.
+    #[error(transparent)]
+    Calibrate(CalibrateError),
     /// The simulation cannot be set up.
     #[error(transparent)]
     Simulation(#[from] SimError),
@@ -37,12 +41,22 @@ pub enum CliError {
     Stdout(io::Error),
 }
 
+impl From<CalibrateError> for CliError {
+    fn from(error: CalibrateError) -> Self {
+        match error {
+            CalibrateError::Scenario(error) => Self::Scenario(error),
+            CalibrateError::Simulation(error) => Self::Simulation(error),
+            error => Self::Calibrate(error),
+        }
+    }
+}
+
 impl CliError {
     /// 2 when the user can cure it by different input, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Workload(WorkloadError::Write(_)) => FAILED,
-            Self::Scenario(_) | Self::Workload(_) | Self::Perf(_) | Self::Timeseries(_) => USAGE,
+            Self::Scenario(_) | Self::Workload(_) | Self::Perf(_) | Self::Calibrate(_) | Self::Timeseries(_) => USAGE,
             Self::Simulation(SimError::TooManyRanks { .. }) => USAGE,
             Self::Simulation(_) | Self::Write(_) | Self::Stdout(_) => FAILED,
         }
@@ -74,6 +88,11 @@ impl Dressed {
                 let (text, cure) = (e.to_string(), e.cure());
                 let cause = text.strip_suffix(cure).map_or(text.as_str(), |t| t.trim_end_matches("; ")).to_owned();
                 Self { cause, cure: Some(cure.to_owned()) }
+            }
+            CliError::Calibrate(e) => {
+                let (text, cure) = (e.to_string(), e.cure());
+                let cause = cure.and_then(|cure| text.strip_suffix(cure)).unwrap_or(&text).trim_end_matches("; ");
+                Self { cause: cause.to_owned(), cure: cure.map(str::to_owned) }
             }
             CliError::Perf(e) => Self { cause: e.what(), cure: Some(e.cure().to_owned()) },
             other => Self { cause: other.to_string(), cure: None },

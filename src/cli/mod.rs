@@ -51,7 +51,7 @@ enum Command {
     Perf(perf::Args),
     /// Show what is in a trace, convert traces, make them up
     #[command(subcommand)]
-    Trace(trace::Command),
+    Trace(Box<trace::Command>),
     /// Check scenario files and describe their format
     #[command(subcommand)]
     Scenario(scenario::Command),

@@ -1,6 +1,5 @@
 //! What can be wrong with timing data: which file and field, why, and what to do about it.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Longest cause quoted in a message; a hostile file must not fill the screen.
@@ -41,7 +40,7 @@ pub enum PerfError {
         cure: String,
     },
     /// No table, model or GPU goes by the name.
-    #[error("{cause}{}; {cure}", candidate_text(candidates))]
+    #[error("{cause}; {cure}{}", candidate_text(candidates))]
     NoMatch {
         /// What was asked for and why nothing fits.
         cause: String,
@@ -84,15 +83,16 @@ impl PerfError {
             Self::Read { path, cause } => format!("cannot read {}: {cause}", path.display()),
             Self::Data { file, field, cause, .. } => data_text(file, field, cause),
             Self::Setting { field, cause, .. } => format!("`{field}`: {cause}"),
-            Self::NoMatch { cause, candidates, .. } => format!("{cause}{}", candidate_text(candidates)),
+            Self::NoMatch { cause, .. } => cause.clone(),
         }
     }
 
-    /// What to do about it.
-    pub fn cure(&self) -> &str {
+    /// What to do about it, with what there is to choose from.
+    pub fn cure(&self) -> String {
         match self {
-            Self::Read { .. } => "check that the path names a readable file",
-            Self::Data { cure, .. } | Self::Setting { cure, .. } | Self::NoMatch { cure, .. } => cure,
+            Self::Read { .. } => "check that the path names a readable file".to_owned(),
+            Self::Data { cure, .. } | Self::Setting { cure, .. } => cure.clone(),
+            Self::NoMatch { candidates, cure, .. } => format!("{cure}{}", candidate_text(candidates)),
         }
     }
 }
@@ -102,16 +102,10 @@ fn data_text(file: &str, field: &str, cause: &str) -> String {
 }
 
 fn candidate_text(candidates: &[String]) -> String {
-    let mut text = String::new();
-    for (index, candidate) in candidates.iter().enumerate() {
-        let lead = if index == 0 { ". Available, nearest first:" } else { "" };
-        // A string takes everything.
-        let _ = write!(text, "{lead}\n  {candidate}");
+    if candidates.is_empty() {
+        return String::new();
     }
-    if !text.is_empty() {
-        text.push('\n');
-    }
-    text
+    format!("\nnearest first:\n  {}", candidates.join("\n  "))
 }
 
 fn shorten(mut text: String) -> String {
@@ -133,6 +127,7 @@ mod tests {
         assert_eq!(e.to_string(), "a.json, `linear.tokens[3]`: is -1; give a count of at least 1");
         assert_eq!(e.what(), "a.json, `linear.tokens[3]`: is -1");
         let e = PerfError::no_match("no table for x", vec!["y".to_owned(), "z".to_owned()], "take y");
-        assert_eq!(e.to_string(), "no table for x. Available, nearest first:\n  y\n  z\n; take y");
+        assert_eq!(e.to_string(), "no table for x; take y\nnearest first:\n  y\n  z");
+        assert_eq!((e.what().as_str(), e.cure().as_str()), ("no table for x", "take y\nnearest first:\n  y\n  z"));
     }
 }

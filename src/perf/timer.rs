@@ -22,6 +22,8 @@ pub struct TimerSetup {
     pub block_size: u32,
     /// KV blocks of a scheduler.
     pub num_gpu_blocks: u32,
+    /// Tokens in one unit of KV occupancy: a block, or a single token for SGLang, which counts contexts.
+    pub occupancy_unit: u32,
     /// Draft tokens of speculative decoding; 0 without it.
     pub drafts: u32,
 }
@@ -47,12 +49,12 @@ pub struct PassTimer {
     fused: Option<PromptAttention>,
     speedup: f64,
     decode_speedup: f64,
-    block_size: u64,
+    unit_tokens: u64,
     total_tokens: u64,
     /// Query tokens of a decoding request.
     verified: u64,
-    /// Cost of the draft layers as a share of a decode step.
-    draft_share: f64,
+    /// Factor on decode steps: correction and draft layers.
+    decode_factor: f64,
     /// Decode duration by active blocks; the polynomial depends on nothing else.
     by_blocks: Arc<[u64]>,
     remarks: Remarks,
@@ -68,6 +70,7 @@ pub struct Remarks {
 }
 
 impl Remarks {
+    #[inline]
     fn check(&mut self, ms: f64, what: impl FnOnce() -> String) {
         if !ms.is_finite() && self.fault.is_none() {
             self.fault = Some(format!("the timing model gives no finite time for a {}", what()));
@@ -80,45 +83,71 @@ impl Remarks {
 pub struct DecodeStretch<'a> {
     timer: &'a PassTimer,
     row: Option<DecodeRow<'a>>,
+    count: u64,
+    /// Mean length in the first pass and in the next one.
+    contexts: (u64, u64),
     remarks: Remarks,
 }
 
 impl DecodeStretch<'_> {
-    /// Duration of the next pass; equal to [`PassTimer::decode`] of the same load, alone. Contexts must not shrink.
+    /// Duration of the next pass while `active_tokens` KV tokens are in use; equal to [`PassTimer::decode`] of the same
+    /// load, alone.
     #[inline]
-    pub fn decode(&mut self, load: DecodeLoad) -> SimDuration {
-        let timer = self.timer;
-        let context = load.len_sum / load.count.max(1);
+    pub fn next(&mut self, active_tokens: u64) -> SimDuration {
+        let (timer, context) = (self.timer, self.contexts.1);
+        self.contexts.1 += 1;
         let ms = match &mut self.row {
-            Some(row) => {
-                let (ms, covered) = row.next(context);
-                self.remarks.extrapolated += u64::from(!covered);
-                timer.finished_decode_ms(timer.with_drafts(ms))
-            }
-            None => timer.finished_decode_ms(timer.raw_decode_ms(load.count, load.active_tokens, context, true)),
+            Some(row) => row.next(context),
+            None => timer.raw_decode_ms(self.count, active_tokens, context),
         };
-        let ms = ms + timer.correction.per_pass_overhead_ms;
-        self.remarks.check(ms, || format!("decode of {} requests at context {context}", load.count));
-        scaled(ms, timer.decode_speedup)
+        let ms = timer.finished_decode_ms(ms) + timer.correction.per_pass_overhead_ms;
+        match quick_nanos(ms) {
+            Some(nanos) if timer.decode_speedup == 1.0 => SimDuration::from_nanos(nanos),
+            _ => self.unusual(ms, context),
+        }
+    }
+
+    #[cold]
+    fn unusual(&mut self, ms: f64, context: u64) -> SimDuration {
+        self.remarks.check(ms, || format!("decode of {} requests at context {context}", self.count));
+        scaled(ms, self.timer.decode_speedup)
     }
 
     /// What the passes ran into.
-    pub fn finish(self) -> Remarks {
+    pub fn finish(mut self) -> Remarks {
+        if let Some(row) = &self.row {
+            self.remarks.extrapolated += row.outside(self.contexts.0..self.contexts.1);
+        }
         self.remarks
     }
+}
+
+/// `ms`, or `least` if it is less; what is no number stays none, to be noticed.
+#[inline]
+fn at_least(ms: f64, least: f64) -> f64 {
+    if ms < least { least } else { ms }
+}
+
+/// `ms` milliseconds as nanoseconds, where rounding the product is sure to round as rounding the exact value does: not
+/// near a tie, not negative, not huge.
+#[inline]
+fn quick_nanos(ms: f64) -> Option<u64> {
+    /// From here on doubles are whole numbers, so that adding it rounds.
+    const WHOLE: f64 = 4_503_599_627_370_496.0;
+    let nanos = ms * 1e6;
+    let shifted = nanos + WHOLE;
+    let part = nanos - (shifted - WHOLE);
+    let sure = (0.0..1e12).contains(&nanos) && part.abs() < 0.499;
+    sure.then_some(shifted.to_bits() & (WHOLE as u64 - 1))
 }
 
 /// `ms` milliseconds as nanoseconds, divided by `ratio` unless that is 0: each step rounded to nearest, ties to even.
 #[inline]
 fn scaled(ms: f64, ratio: f64) -> SimDuration {
-    let seconds = ms / 1000.0;
-    let nanos = seconds * 1e9;
-    let nearest = nanos.round_ties_even();
-    // Away from a tie the product rounds as the exact value does.
-    if ratio == 1.0 && (nanos - nearest).abs() < 0.499 && (0.0..1e12).contains(&nanos) {
-        return SimDuration::from_nanos(nearest as u64);
+    match quick_nanos(ms) {
+        Some(nanos) if ratio == 1.0 => SimDuration::from_nanos(nanos),
+        _ => scaled_exactly(ms, ratio),
     }
-    scaled_exactly(ms, ratio)
 }
 
 fn scaled_exactly(ms: f64, ratio: f64) -> SimDuration {
@@ -146,14 +175,15 @@ impl PassTimer {
             },
             speedup: setup.speedup_ratio,
             decode_speedup: setup.speedup_ratio * setup.decode_speedup_ratio,
-            block_size: u64::from(setup.block_size),
+            unit_tokens: u64::from(setup.occupancy_unit),
             total_tokens: u64::from(setup.num_gpu_blocks) * u64::from(setup.block_size),
             verified: u64::from(drafts) + 1,
-            draft_share: layers.map_or(0.0, |layers| f64::from(drafts) / layers as f64),
+            decode_factor: timing.correction.decode_scale
+                * layers.map_or(1.0, |layers| 1.0 + f64::from(drafts) / layers as f64),
             by_blocks: Arc::new([]),
             remarks: Remarks::default(),
         };
-        if timer.by_occupancy() && setup.num_gpu_blocks <= TABLE_LIMIT {
+        if timer.by_occupancy() && setup.occupancy_unit == setup.block_size && setup.num_gpu_blocks <= TABLE_LIMIT {
             timer.by_blocks = (0..=setup.num_gpu_blocks).map(|n| timer.compute_by_occupancy(n).as_nanos()).collect();
         }
         timer
@@ -179,9 +209,9 @@ impl PassTimer {
         self.remarks.fault.as_deref()
     }
 
-    /// Tokens in `blocks` KV blocks.
-    pub fn tokens(&self, blocks: u32) -> u64 {
-        u64::from(blocks) * self.block_size
+    /// Tokens in `units` of KV occupancy.
+    pub fn tokens(&self, units: u32) -> u64 {
+        u64::from(units) * self.unit_tokens
     }
 
     /// Prefill part of a pass over `count` prompts with `sum_isl` tokens up to the end of their chunks, of which
@@ -201,7 +231,7 @@ impl PassTimer {
             self.remarks.extrapolated += 1;
         }
         let ms = self.raw_prefill_ms(count, new, prefix) * self.correction.prefill_scale;
-        let ms = ms.max(0.0) + self.correction.per_pass_overhead_ms;
+        let ms = at_least(ms, 0.0) + self.correction.per_pass_overhead_ms;
         self.remarks.check(ms, || format!("prefill of {count} prompts, {new} new tokens after {prefix}"));
         scaled(ms, self.speedup)
     }
@@ -218,15 +248,17 @@ impl PassTimer {
         scaled(ms, self.decode_speedup)
     }
 
-    /// Durations of passes in which the same `count` requests decode and nothing else happens; cheaper than asking
-    /// [`Self::decode`] for each. What they ran into is told by [`DecodeStretch::finish`] and goes to [`Self::note`].
-    pub fn stretch(&self, count: u64) -> DecodeStretch<'_> {
-        let rows = count.saturating_mul(self.verified);
+    /// Durations of passes in which the requests of `load` decode again and again and nothing else happens, each longer
+    /// by a token from pass to pass; cheaper than asking [`Self::decode`] for each. What they ran into is told by
+    /// [`DecodeStretch::finish`] and goes to [`Self::note`].
+    pub fn stretch(&self, load: DecodeLoad) -> DecodeStretch<'_> {
+        let rows = load.count.saturating_mul(self.verified);
         let row = match &self.model {
             TimingModel::Table(table) => Some(table.decode_row(rows)),
             _ => None,
         };
-        DecodeStretch { timer: self, row, remarks: Remarks::default() }
+        let context = load.len_sum / load.count.max(1);
+        DecodeStretch { timer: self, row, count: load.count, contexts: (context, context), remarks: Remarks::default() }
     }
 
     /// Takes over what a stretch ran into.
@@ -237,12 +269,12 @@ impl PassTimer {
         }
     }
 
-    /// A pass without prefill in which anybody emits while `blocks` KV blocks are in use; only where that says it all
+    /// A pass without prefill in which anybody emits while `units` of KV are in use; only where that says it all
     /// ([`Self::by_occupancy`]).
-    pub fn at_occupancy(&self, blocks: u32) -> SimDuration {
-        match self.by_blocks.get(blocks as usize) {
+    pub fn at_occupancy(&self, units: u32) -> SimDuration {
+        match self.by_blocks.get(units as usize) {
             Some(ns) => SimDuration::from_nanos(*ns),
-            None => self.compute_by_occupancy(blocks),
+            None => self.compute_by_occupancy(units),
         }
     }
 
@@ -267,10 +299,10 @@ impl PassTimer {
                 TimingModel::Polynomial | TimingModel::Profile(_) => 0.0,
             };
             // What the prompts add to the decodes is theirs to scale.
-            let verify = self.raw_decode_ms(load.count, load.active_tokens, context, false);
-            ms += ((whole - verify) * self.correction.prefill_scale).max(0.0);
+            let verify = self.raw_decode_ms(load.count, load.active_tokens, context);
+            ms += at_least((whole - verify) * self.correction.prefill_scale, 0.0);
         }
-        if ms > 0.0 {
+        if ms != 0.0 {
             ms += self.correction.per_pass_overhead_ms;
         }
         self.remarks.check(ms, || format!("pass of {} prompts and {} decodes", prefills.len(), load.count));
@@ -282,7 +314,7 @@ impl PassTimer {
         if new == 0 {
             return 0.0;
         }
-        (self.raw_prefill_ms(1, new, prefix) * self.correction.prefill_scale).max(0.0)
+        at_least(self.raw_prefill_ms(1, new, prefix) * self.correction.prefill_scale, 0.0)
     }
 
     fn raw_prefill_ms(&self, count: u64, new: u64, prefix: u64) -> f64 {
@@ -294,27 +326,21 @@ impl PassTimer {
         }
     }
 
-    /// `drafting`: with the draft layers of speculative decoding.
-    fn raw_decode_ms(&self, count: u64, active_tokens: u64, context: u64, drafting: bool) -> f64 {
+    fn raw_decode_ms(&self, count: u64, active_tokens: u64, context: u64) -> f64 {
         let rows = count.saturating_mul(self.verified);
-        let ms = match &self.model {
+        match &self.model {
             TimingModel::Polynomial => polynomial::decode_ms(active_tokens, self.total_tokens),
             TimingModel::Profile(profile) => profile.decode_ms(active_tokens, context),
             _ if count == 0 => 0.0,
             TimingModel::Table(table) => table.decode_ms(rows, context),
             TimingModel::Roofline(roofline) => roofline.decode_ms(rows, context),
-        };
-        if drafting { self.with_drafts(ms) } else { ms }
+        }
     }
 
-    /// `ms` of a decode step and the draft layers behind it.
-    fn with_drafts(&self, ms: f64) -> f64 {
-        if self.draft_share > 0.0 { ms * (1.0 + self.draft_share) } else { ms }
-    }
-
-    /// A decode step corrected, and not below the floor.
+    /// A decode step with its draft layers, corrected, and not below the floor.
+    #[inline]
     fn finished_decode_ms(&self, ms: f64) -> f64 {
-        (ms * self.correction.decode_scale).max(self.floor_ms)
+        at_least(ms * self.decode_factor, self.floor_ms)
     }
 
     fn decode_ms(&mut self, count: u64, active_tokens: u64, context: u64) -> f64 {
@@ -323,11 +349,11 @@ impl PassTimer {
         {
             self.remarks.extrapolated += 1;
         }
-        self.finished_decode_ms(self.raw_decode_ms(count, active_tokens, context, true))
+        self.finished_decode_ms(self.raw_decode_ms(count, active_tokens, context))
     }
 
-    fn compute_by_occupancy(&self, blocks: u32) -> SimDuration {
-        let ms = self.finished_decode_ms(self.raw_decode_ms(1, self.tokens(blocks), 0, true));
+    fn compute_by_occupancy(&self, units: u32) -> SimDuration {
+        let ms = self.finished_decode_ms(self.raw_decode_ms(1, self.tokens(units), 0));
         scaled(ms + self.correction.per_pass_overhead_ms, self.decode_speedup)
     }
 }
@@ -359,6 +385,7 @@ mod tests {
             decode_speedup_ratio: 1.0,
             block_size: 64,
             num_gpu_blocks: 256,
+            occupancy_unit: 64,
             drafts: 0,
         };
         PassTimer::new(&timing, setup)

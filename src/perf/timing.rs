@@ -62,6 +62,10 @@ pub struct Timing {
     pub decode_floor_ms: f64,
     /// Corrections from a calibration or by hand.
     pub correction: Correction,
+    /// Whether a pass is put together while the one before it still runs, as vLLM does by default since version 0.14. The
+    /// host then costs less, but a request that arrives meanwhile joins one pass later, and the places of requests that
+    /// finish are free one pass later.
+    pub async_scheduling: bool,
     /// KV capacity estimated for the model; `None` when the number of blocks was given or nothing is known.
     pub capacity: Option<KvCapacity>,
 }
@@ -74,6 +78,7 @@ impl Default for Timing {
             composition: Composition::default(),
             decode_floor_ms: DECODE_FLOOR_MS,
             correction: Correction::default(),
+            async_scheduling: false,
             capacity: None,
         }
     }
@@ -82,7 +87,7 @@ impl Default for Timing {
 /// Equal when they were described alike: the provenance names the model and its file.
 impl PartialEq for Timing {
     fn eq(&self, other: &Self) -> bool {
-        let shape = |t: &Self| (t.composition, t.decode_floor_ms, t.correction);
+        let shape = |t: &Self| (t.composition, t.decode_floor_ms, t.correction, t.async_scheduling);
         self.provenance == other.provenance && shape(self) == shape(other) && self.capacity == other.capacity
     }
 }

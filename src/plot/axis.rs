@@ -96,7 +96,7 @@ impl Axis {
             // Twice: a wider axis may be shown in a larger unit, with other steps.
             for _ in 0..2 {
                 let per = self.unit.prefix(low.abs().max(high.abs())).per;
-                let step = nice_step((high - low) / per, 5) * per;
+                let step = self.step((high - low) / per, per, 5) * per;
                 low = from.unwrap_or((low / step + 1e-9).floor() * step);
                 high = to.unwrap_or((high / step - 1e-9).ceil() * step);
             }
@@ -129,11 +129,17 @@ impl Axis {
         powers
     }
 
+    /// Step for at most `count` ticks over `range`, in a unit of `per`; things that are counted come whole.
+    fn step(&self, range: f64, per: f64, count: usize) -> f64 {
+        let counted = matches!(self.unit, Unit::Count | Unit::Tokens) && per == 1.0 && range >= 1.0;
+        nice_step(range, count).max(if counted { 1.0 } else { 0.0 })
+    }
+
     /// Ticks at equal steps, all with the same prefix and as many decimals as the step needs.
     fn even_ticks(&self, span: Span, count: usize) -> Vec<(f64, String)> {
         let prefix = self.unit.prefix(span.low.abs().max(span.high.abs()));
         let (low, high) = (span.low / prefix.per, span.high / prefix.per);
-        let step = nice_step(high - low, count);
+        let step = self.step(high - low, prefix.per, count);
         let decimals = usize::try_from((2.0 - step.log10()).floor() as i64).unwrap_or(0).min(9);
         let first = (low / step - 1e-9).ceil();
         let last = (high / step + 1e-9).floor();
@@ -223,6 +229,11 @@ mod tests {
         assert_eq!(texts(&ms, (-30.0, 41.0), 5), ["-40 ms", "-20 ms", "0", "20 ms", "40 ms", "60 ms"]);
         assert_eq!(texts(&Axis::linear("", Unit::Seconds), (0.0, 7_000.0), 4), ["0", "1 h", "2 h"]);
         assert_eq!(texts(&ms.from(10.0).to(12.0), (0.0, 99.0), 4), ["10 ms", "10.5 ms", "11 ms", "11.5 ms", "12 ms"]);
+    }
+
+    #[test]
+    fn what_is_counted_has_whole_ticks() {
+        assert_eq!(texts(&Axis::linear("workers", Unit::Count), (0.0, 2.0), 6), ["0", "1", "2"]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::axis::{Scale, Span};
 use super::names;
 use super::palette::{AXIS, Color, GRID, INK, MUTED, PAPER};
 use super::panel::{Bar, Mark, Note, Panel, Rule, Shape};
+use super::place::{Area, Place, Room, Spot};
 use super::text::{Anchor, Face, px};
 
 const TITLE: Face = Face::bold(16.0, INK);
@@ -80,13 +81,30 @@ impl Panel {
             return group.add(CAPTION.draw("no data", cx, cy, Anchor::Middle));
         }
         group = group.add(self.draw_marks(&frame));
+        let bounds = Area { left, top: y, right: x + width, bottom };
+        let mut room = Room::new(bounds, self.lines_on_page(&frame));
+        group = names::draw_ends(group, self, &frame, &mut room);
         for rule in &self.rules {
-            group = draw_rule(group, rule, &frame);
+            group = draw_rule(group, rule, &frame, &mut room);
         }
         for note in &self.notes {
-            group = draw_note(group, note, &frame);
+            group = draw_note(group, note, &frame, &mut room);
         }
-        names::draw_ends(group, self, &frame)
+        group
+    }
+
+    /// The lines as they run over the page.
+    fn lines_on_page(&self, frame: &Frame) -> Vec<Vec<Spot>> {
+        let line = |mark: &Mark| match &mark.shape {
+            Shape::Line(points) => Some(self.places(points, frame).flatten().collect()),
+            Shape::Step(points) => {
+                let corners: Vec<Spot> = self.places(points, frame).flatten().collect();
+                let steps = corners.windows(2).flat_map(|pair| [pair[0], (pair[1].0, pair[0].1)]);
+                Some(steps.chain(corners.last().copied()).collect())
+            }
+            Shape::Dots(_) | Shape::Bars(_) => None,
+        };
+        self.marks.iter().filter_map(line).collect()
     }
 
     fn draw_x_axis(&self, mut group: Group, frame: &Frame) -> Group {
@@ -230,31 +248,28 @@ fn draw_bars(bars: &[Bar], color: Color, opacity: f64, slot: (usize, usize), pan
     group
 }
 
-fn draw_rule(group: Group, rule: &Rule, frame: &Frame) -> Group {
+fn draw_rule(group: Group, rule: &Rule, frame: &Frame, room: &mut Room) -> Group {
     let face = Face::new(NOTE.size, rule.color.for_text());
     let at = if rule.vertical { frame.at((rule.at, frame.y.low)) } else { frame.at((frame.x.low, rule.at)) };
     if !frame.holds(at) {
         return group;
     }
-    let (line, text) = if rule.vertical {
-        let near_end = at.0 + 6.0 + face.width(&rule.label) > frame.right;
-        let (x, anchor) = if near_end { (at.0 - 6.0, Anchor::End) } else { (at.0 + 6.0, Anchor::Start) };
-        (
-            rule_line(at.0, frame.top, at.0, frame.bottom, rule.color, 1.5),
-            face.draw(&rule.label, x, frame.top + 12.0, anchor),
-        )
+    let place = |x: f64, base: f64, anchor| Place { x, base, anchor };
+    let (line, places) = if rule.vertical {
+        let top = frame.top + 12.0;
+        let places = [place(at.0 + 6.0, top, Anchor::Start), place(at.0 - 6.0, top, Anchor::End)];
+        (rule_line(at.0, frame.top, at.0, frame.bottom, rule.color, 1.5), places.to_vec())
     } else {
-        // Above the line, or below where there is no room.
-        let y = if at.1 - 18.0 < frame.top { at.1 + 15.0 } else { at.1 - 6.0 };
-        (
-            rule_line(frame.left, at.1, frame.right, at.1, rule.color, 1.5),
-            face.draw(&rule.label, frame.left + 6.0, y, Anchor::Start),
-        )
+        let heights = [at.1 - 6.0, at.1 + 15.0];
+        let sides = [(frame.left + 6.0, Anchor::Start), (frame.right - 6.0, Anchor::End)];
+        let places = heights.iter().flat_map(|base| sides.map(|(x, anchor)| place(x, *base, anchor)));
+        (rule_line(frame.left, at.1, frame.right, at.1, rule.color, 1.5), places.collect())
     };
-    group.add(line.set("stroke-dasharray", "6 4")).add(halo(text))
+    let text = room.take(&face, &rule.label, &places).map(|at| halo(face.draw(&rule.label, at.x, at.base, at.anchor)));
+    text.into_iter().fold(group.add(line.set("stroke-dasharray", "6 4")), Group::add)
 }
 
-fn draw_note(group: Group, note: &Note, frame: &Frame) -> Group {
+fn draw_note(group: Group, note: &Note, frame: &Frame, room: &mut Room) -> Group {
     let (x, y) = frame.at(note.at);
     if !frame.holds((x, y)) {
         return group;
@@ -267,9 +282,16 @@ fn draw_note(group: Group, note: &Note, frame: &Frame) -> Group {
         .set("stroke", note.color.to_string())
         .set("stroke-width", 2);
     let face = Face::new(NOTE.size, note.color.for_text());
-    let room_left = x - 8.0 - face.width(&note.text) > frame.left;
-    let (at, anchor) = if room_left { (x - 7.0, Anchor::End) } else { (x + 7.0, Anchor::Start) };
-    group.add(dot).add(halo(face.draw(&note.text, at, y - 7.0, anchor)))
+    let place = |dx: f64, dy: f64, anchor| Place { x: x + dx, base: y + dy, anchor };
+    let places = [
+        place(-7.0, -7.0, Anchor::End),
+        place(0.0, -9.0, Anchor::Middle),
+        place(7.0, -7.0, Anchor::Start),
+        place(8.0, 4.0, Anchor::Start),
+        place(7.0, 16.0, Anchor::Start),
+    ];
+    let text = room.take(&face, &note.text, &places).map(|at| halo(face.draw(&note.text, at.x, at.base, at.anchor)));
+    text.into_iter().fold(group.add(dot), Group::add)
 }
 
 /// A text readable across lines: outlined with the ground.

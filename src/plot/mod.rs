@@ -19,6 +19,7 @@
 //! | `panel` | one chart: axes, lines, steps, distributions, bars, dots, limits |
 //! | `draw` | a panel's SVG elements |
 //! | `names` | legends, and names at the ends of lines |
+//! | `place` | where a text finds room |
 //! | `axis`, `unit` | where values lie, ticks, numbers as people read them |
 //! | `palette`, `text` | colours; fonts, widths, wrapping |
 
@@ -28,6 +29,7 @@ mod figure;
 mod names;
 pub mod palette;
 mod panel;
+mod place;
 mod text;
 mod unit;
 

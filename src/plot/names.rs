@@ -5,6 +5,7 @@ use svg::node::element::{Group, Line, Rectangle};
 use super::draw::{Frame, halo};
 use super::palette::{AXIS, INK, MUTED};
 use super::panel::{Mark, Names, Panel, Shape};
+use super::place::{Place, Room};
 use super::text::{Anchor, Face, px};
 
 const ENTRY: Face = Face::new(12.5, INK);
@@ -85,15 +86,16 @@ struct End<'a> {
 }
 
 /// Draws the names at line ends, moved apart where they would overlap.
-pub(super) fn draw_ends(mut group: Group, panel: &Panel, frame: &Frame) -> Group {
+pub(super) fn draw_ends(mut group: Group, panel: &Panel, frame: &Frame, room: &mut Room) -> Group {
     let Names::AtEnds { heading } = &panel.names else {
         return group;
     };
     let mut ends: Vec<End<'_>> = panel.marks.iter().filter_map(|mark| end_of(mark, panel, frame)).collect();
     spread(&mut ends, frame);
-    for end in &ends {
-        let moved = (end.placed - end.y).abs() > 3.0;
-        if moved {
+    for (index, end) in ends.iter().enumerate() {
+        let right = Place { x: end.x + 9.0, base: end.placed + 4.5, anchor: Anchor::Start };
+        let mut places = vec![right];
+        if (end.placed - end.y).abs() > 3.0 {
             // A thin lead from the line to its name.
             let lead = Line::new()
                 .set("x1", px(end.x + 2.0))
@@ -102,12 +104,21 @@ pub(super) fn draw_ends(mut group: Group, panel: &Panel, frame: &Frame) -> Group
                 .set("y2", px(end.placed))
                 .set("stroke", AXIS.to_string());
             group = group.add(lead);
+        } else if index > 0 {
+            // The first stays beside its line, under the heading.
+            places.push(Place { x: end.x, base: end.y - 9.0, anchor: Anchor::Middle });
+            places.push(Place { x: end.x - 9.0, base: end.y + 4.5, anchor: Anchor::End });
         }
         let face = Face::bold(END.size, end.mark.color.for_text());
-        group = group.add(halo(face.draw(&end.mark.name, end.x + 9.0, end.placed + 4.5, Anchor::Start)));
+        if let Some(place) = room.take(&face, &end.mark.name, &places) {
+            group = group.add(halo(face.draw(&end.mark.name, place.x, place.base, place.anchor)));
+        }
     }
     if let Some(top) = ends.first().filter(|_| !heading.is_empty()) {
-        group = group.add(halo(HEADING.draw(heading, top.x + 9.0, top.placed - 12.0, Anchor::Start)));
+        let place = Place { x: top.x + 9.0, base: top.placed - 12.0, anchor: Anchor::Start };
+        if let Some(place) = room.take(&HEADING, heading, &[place]) {
+            group = group.add(halo(HEADING.draw(heading, place.x, place.base, place.anchor)));
+        }
     }
     group
 }

@@ -109,9 +109,13 @@ impl<'a> Row<'a> {
         let ms = |time: Option<SimTime>| time.map(SimTime::as_ms);
         let session = sessions.of_record(record);
         let tokens = token_span(record);
+        let disaggregated = record.handoff.is_some();
+        // With vLLM a decode worker is chosen once prefill is done, with SGLang before; whether or not it then accepts.
+        let chose_decode = disaggregated
+            && (record.prefill_worker.is_none()
+                || record.handoff.is_some_and(|h| h.source_held.or(h.destination_reserved).is_some()));
         let since_arrival = |time: SimTime| time.since(record.arrival).as_ms();
         let handoff = record.handoff.unwrap_or_default();
-        let disaggregated = record.handoff.is_some();
         Self {
             session_id: session.map(|(name, _)| name),
             turn_index: session.map(|(_, turn)| turn),
@@ -138,9 +142,8 @@ impl<'a> Row<'a> {
             decode_admit_ms: ms(handoff.decode_admit),
             source_released_ms: ms(handoff.source_released),
             decode_reused_input_tokens: handoff.decode_reused_tokens,
-            prefill_route_overlap_tokens: disaggregated.then_some(0),
-            // A decode worker is chosen once prefill is done, whether or not it then accepts.
-            decode_route_overlap_tokens: handoff.source_held.map(|_| 0),
+            prefill_route_overlap_tokens: record.prefill_worker.map(|_| 0),
+            decode_route_overlap_tokens: chose_decode.then_some(0),
             terminal_status: match record.status {
                 FinalStatus::Completed => "completed",
                 FinalStatus::Rejected => "rejected",

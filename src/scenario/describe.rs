@@ -3,12 +3,12 @@
 use serde_json::{Map, Value, json};
 
 use super::document::Scenario;
-use super::engine::word;
+use super::engine::{engine_type, word};
 use super::error::ScenarioError;
 use super::load::VERSION;
 use super::run::{
-    EngineConfig, OnMissing, PreemptionMode, Preset, Run, ScalingScript, Semantics, SyntheticArrivals, Topology,
-    TrafficSource, TransferTiming,
+    EngineConfig, OnMissing, PreemptionMode, Preset, Run, ScalingScript, SchedulerKind, Semantics, SglangPolicy,
+    SglangSettings, SyntheticArrivals, Topology, TrafficSource, TransferTiming,
 };
 use super::trace::TraceSource;
 use super::values::Document;
@@ -160,17 +160,26 @@ fn scaling(script: &ScalingScript) -> Value {
     })
 }
 
+fn sglang(settings: &SglangSettings) -> Value {
+    json!({
+        "schedule_policy": match settings.policy {
+            SglangPolicy::Fifo => "fifo",
+            SglangPolicy::LongestPrefix => "lpm",
+        },
+        "max_prefill_tokens": settings.max_prefill_tokens,
+        "chunked_prefill_size": settings.chunked_prefill_size,
+        "clip_max_new_tokens": settings.clip_max_new_tokens,
+        "schedule_conservativeness": settings.schedule_conservativeness,
+    })
+}
+
 fn engine(config: &EngineConfig) -> Value {
     let mut map = as_map(json!({
-        "engine_type": "vllm",
+        "engine_type": engine_type(&config.scheduler),
         "worker_type": word(config.role),
         "num_gpu_blocks": config.num_gpu_blocks,
         "block_size": config.block_size,
-        "max_model_len": config.max_model_len,
         "max_num_seqs": config.max_num_seqs,
-        "max_num_batched_tokens": config.max_num_batched_tokens,
-        "enable_prefix_caching": config.enable_prefix_caching,
-        "enable_chunked_prefill": config.enable_chunked_prefill,
         "speedup_ratio": config.speedup_ratio,
         "decode_speedup_ratio": config.decode_speedup_ratio,
         "dp_size": config.dp_size,
@@ -181,12 +190,27 @@ fn engine(config: &EngineConfig) -> Value {
             TransferTiming::FullPrompt => "full_prompt",
             TransferTiming::DestinationMissing => "destination_missing",
         },
-        "preemption_mode": match config.preemption_mode {
-            PreemptionMode::Lifo => "lifo",
-            PreemptionMode::Fifo => "fifo",
-        },
         "aic_tp_size": config.tp_size,
     }));
+    let own = match config.scheduler {
+        SchedulerKind::Vllm => json!({
+            "max_model_len": config.max_model_len,
+            "preemption_mode": match config.preemption_mode {
+                PreemptionMode::Lifo => "lifo",
+                PreemptionMode::Fifo => "fifo",
+            },
+        }),
+        SchedulerKind::TrtLlm => json!({"trtllm": {"capacity_scheduler_policy": "guaranteed_no_evict"}}),
+        SchedulerKind::Sglang(settings) => json!({"sglang": sglang(&settings)}),
+    };
+    map.extend(as_map(own));
+    if !matches!(config.scheduler, SchedulerKind::Sglang(_)) {
+        map.extend(as_map(json!({
+            "max_num_batched_tokens": config.max_num_batched_tokens,
+            "enable_prefix_caching": config.enable_prefix_caching,
+            "enable_chunked_prefill": config.enable_chunked_prefill,
+        })));
+    }
     if let Some(speculation) = &config.speculation {
         let rates: Vec<String> = speculation.accept_rates.iter().map(f64::to_string).collect();
         map.insert("aic_nextn".to_owned(), json!(rates.len()));

@@ -9,7 +9,9 @@ use crate::time::SimDuration;
 use super::args::Args;
 use super::error::ScenarioError;
 use super::fields::{ENGINE, check};
-use super::run::{EngineConfig, PreemptionMode, Role, Speculation, TransferTiming};
+use super::run::{
+    EngineConfig, PreemptionMode, Role, SchedulerKind, SglangPolicy, SglangSettings, Speculation, TransferTiming,
+};
 use super::timing::TimingContext;
 
 /// Acceptance of the draft positions unless given.
@@ -29,10 +31,14 @@ pub(super) fn build(
     let args = Args::new(map, path);
     refuse_unsupported(&args)?;
     check_role(&args, role)?;
-    let block_size = args.count("block_size").filter(|size| *size > 0).unwrap_or(64);
-    if block_size == 1 {
-        return Err(args.error("block_size", "is 1, which the vllm scheduler cannot use", "give 2 or more"));
+    let (scheduler, block_size) = scheduler(&args, warnings)?;
+    if scheduler != SchedulerKind::Vllm && args.get("max_model_len").is_some() {
+        let cause = format!("is given for {}, which has no such limit", engine_type(&scheduler));
+        return Err(args.error("max_model_len", cause, "leave it out, or use vllm"));
     }
+    warn_unused(&args, &scheduler, warnings);
+    let is_vllm = scheduler == SchedulerKind::Vllm;
+    let is_sglang = matches!(scheduler, SchedulerKind::Sglang(_));
     let speedup_ratio = args.number("speedup_ratio").unwrap_or(1.0);
     let decode_speedup_ratio = args.number("decode_speedup_ratio").unwrap_or(1.0);
     for (name, ratio) in [("speedup_ratio", speedup_ratio), ("decode_speedup_ratio", decode_speedup_ratio)] {
@@ -44,13 +50,14 @@ pub(super) fn build(
     let settled = timing.settle(&args, bases, block_size, max_num_batched_tokens, warnings)?;
     Ok(EngineConfig {
         role,
+        scheduler,
         num_gpu_blocks: settled.num_gpu_blocks,
         block_size,
         max_model_len: args.count("max_model_len"),
         max_num_seqs: args.limit("max_num_seqs", 256),
-        max_num_batched_tokens,
-        enable_prefix_caching: args.flag("enable_prefix_caching").unwrap_or(true),
-        enable_chunked_prefill: args.flag("enable_chunked_prefill").unwrap_or(true),
+        max_num_batched_tokens: max_num_batched_tokens.filter(|_| !is_sglang),
+        enable_prefix_caching: is_sglang || args.flag("enable_prefix_caching").unwrap_or(true),
+        enable_chunked_prefill: is_sglang || args.flag("enable_chunked_prefill").unwrap_or(true),
         speedup_ratio,
         decode_speedup_ratio,
         dp_size: data_parallel(&args)?,
@@ -63,7 +70,11 @@ pub(super) fn build(
         } else {
             TransferTiming::FullPrompt
         },
-        preemption_mode: if args.says("preemption_mode", "fifo") { PreemptionMode::Fifo } else { PreemptionMode::Lifo },
+        preemption_mode: if is_vllm && args.says("preemption_mode", "fifo") {
+            PreemptionMode::Fifo
+        } else {
+            PreemptionMode::Lifo
+        },
         tp_size: settled.tp_size,
         timing: settled.timing,
         timing_args: settled.args,
@@ -73,9 +84,6 @@ pub(super) fn build(
 /// Refuses by name what would change results and has not landed.
 fn refuse_unsupported(args: &Args) -> Result<(), ScenarioError> {
     let refuse = |name: &str, what: &str, cure: &str| Err(ScenarioError::not_yet(args.key(name), what, cure));
-    if let Some(engine) = args.text("engine_type").filter(|engine| !engine.eq_ignore_ascii_case("vllm")) {
-        return refuse("engine_type", &format!("the {engine} scheduler"), "use vllm");
-    }
     for name in ["num_g2_blocks", "num_g3_blocks"] {
         if args.whole(name).is_some_and(|blocks| blocks > 0) {
             return refuse(name, "KV offload", "leave it out or give 0");
@@ -88,6 +96,81 @@ fn refuse_unsupported(args: &Args) -> Result<(), ScenarioError> {
         return refuse("g1_backend", "the kvbm block manager", "use native");
     }
     Ok(())
+}
+
+/// The scheduler and its block size.
+fn scheduler(args: &Args, warnings: &mut Vec<String>) -> Result<(SchedulerKind, u32), ScenarioError> {
+    let given = args.count("block_size").filter(|size| *size > 0);
+    if args.says("engine_type", "sglang") {
+        return sglang(args, given, warnings);
+    }
+    let (kind, default) =
+        if args.says("engine_type", "trtllm") { (SchedulerKind::TrtLlm, 32) } else { (SchedulerKind::Vllm, 64) };
+    let block_size = given.unwrap_or(default);
+    if block_size == 1 {
+        let cause = format!("is 1, which the {} scheduler cannot use", engine_type(&kind));
+        return Err(args.error("block_size", cause, "give 2 or more"));
+    }
+    Ok((kind, block_size))
+}
+
+fn sglang(
+    args: &Args,
+    block_size: Option<u32>,
+    warnings: &mut Vec<String>,
+) -> Result<(SchedulerKind, u32), ScenarioError> {
+    let own = args.fields("sglang");
+    let page_size = own.count("page_size");
+    if let (Some(block), Some(page)) = (block_size, page_size)
+        && block != page
+    {
+        let cause = format!("is {page}, but `{}` is {block}", args.key("block_size"));
+        return Err(own.error("page_size", cause, "give one of them, or the same number twice"));
+    }
+    let block_size = block_size.or(page_size).unwrap_or(1);
+    let chunk = own.count("chunked_prefill_size");
+    if chunk.is_none() && 8_192 % block_size != 0 {
+        warnings.push(format!(
+            "`{}` is 8192 unless given, no multiple of the {block_size} tokens of a page: prompts that end within the \
+             last page of a piece are never scheduled.",
+            own.key("chunked_prefill_size")
+        ));
+    }
+    if let Some(chunk) = chunk.filter(|chunk| chunk % block_size != 0) {
+        let cause = format!("is {chunk}, which is no multiple of the {block_size} tokens of a page");
+        return Err(own.error("chunked_prefill_size", cause, "give a multiple of the page size"));
+    }
+    let settings = SglangSettings {
+        policy: if own.says("schedule_policy", "lpm") { SglangPolicy::LongestPrefix } else { SglangPolicy::Fifo },
+        max_prefill_tokens: own.count("max_prefill_tokens").unwrap_or(16_384),
+        chunked_prefill_size: chunk.unwrap_or(8_192),
+        clip_max_new_tokens: own.count("clip_max_new_tokens").unwrap_or(4_096),
+        schedule_conservativeness: own.number("schedule_conservativeness").unwrap_or(1.0),
+    };
+    Ok((SchedulerKind::Sglang(settings), block_size))
+}
+
+/// The reference's word for a scheduler.
+pub(super) fn engine_type(kind: &SchedulerKind) -> &'static str {
+    match kind {
+        SchedulerKind::Vllm => "vllm",
+        SchedulerKind::TrtLlm => "trtllm",
+        SchedulerKind::Sglang(_) => "sglang",
+    }
+}
+
+/// Names arguments that the scheduler does not look at.
+fn warn_unused(args: &Args, kind: &SchedulerKind, warnings: &mut Vec<String>) {
+    let names: &[&str] = match kind {
+        SchedulerKind::Vllm => &["sglang", "trtllm"],
+        SchedulerKind::TrtLlm => &["sglang", "preemption_mode"],
+        SchedulerKind::Sglang(_) => {
+            &["trtllm", "preemption_mode", "max_num_batched_tokens", "enable_prefix_caching", "enable_chunked_prefill"]
+        }
+    };
+    for name in names.iter().filter(|name| args.get(name).is_some()) {
+        warnings.push(format!("`{}` has no effect with {}.", args.key(name), engine_type(kind)));
+    }
 }
 
 /// The role follows from the pool; only a contradiction is an error. `worker_type` outranks the older booleans.

@@ -53,16 +53,32 @@ const SIZE: Kind = Kind::Count(0, u64::MAX);
 const PORT: Kind = Kind::Count(0, 65_535);
 
 const SGLANG: &[Field] = &[
-    optional("schedule_policy", Kind::Choice(&["fifo", "fcfs", "lpm"]), "Order of the waiting queue"),
-    optional("page_size", COUNT, "Tokens per page"),
-    optional("max_prefill_tokens", COUNT, "Prefill tokens per pass"),
-    optional("chunked_prefill_size", COUNT, "Tokens per chunk"),
-    optional("clip_max_new_tokens", COUNT, "Bound on the output reserve of a request"),
-    optional("schedule_conservativeness", FRACTION, "Share of the output reserve that is counted"),
+    optional(
+        "schedule_policy",
+        Kind::Choice(&["fifo", "fcfs", "lpm"]),
+        "Order of the waiting queue: as it came, or longest resident prefix first (lpm); fifo unless given",
+    ),
+    optional("page_size", COUNT, "Another name for block_size"),
+    optional("max_prefill_tokens", COUNT, "Prompt tokens per forward pass; 16384 unless given"),
+    optional(
+        "chunked_prefill_size",
+        COUNT,
+        "Longest piece of a prompt in tokens, a multiple of block_size; 8192 unless given",
+    ),
+    optional(
+        "clip_max_new_tokens",
+        Kind::Count(0, WORD),
+        "Most output tokens reckoned with for one request when others join; 4096 unless given",
+    ),
+    optional(
+        "schedule_conservativeness",
+        FRACTION,
+        "Scales the share of the output to come that is kept free when requests join; 1 unless given",
+    ),
 ];
 
 const TRTLLM: &[Field] =
-    &[optional("capacity_scheduler_policy", Kind::Choice(&["guaranteed_no_evict"]), "How capacity is guaranteed")];
+    &[optional("capacity_scheduler_policy", Kind::Choice(&["guaranteed_no_evict"]), "Nobody gives way once running")];
 
 const REASONING: &[Field] = &[
     optional("start_thinking_token_id", SIZE, "Token that opens a thought"),
@@ -88,22 +104,43 @@ const TIMING: &[Field] = &[
     ),
     optional("per_pass_overhead_ms", RATIO, "Host time of every pass; 0 unless given"),
     optional("decode_floor_ms", RATIO, "Shortest decode step; 1 unless given"),
+    optional(
+        "async_scheduling",
+        Kind::Flag,
+        "Whether a pass is put together while the one before it runs, as vLLM does since 0.14; false unless given",
+    ),
 ];
 
 /// Every engine argument.
 pub(super) const ENGINE: &[Field] = &[
-    plain("engine_type", Kind::AnyCase(&["vllm", "sglang", "trtllm"]), "Scheduler; only vllm is supported yet"),
+    plain("engine_type", Kind::AnyCase(&["vllm", "sglang", "trtllm"]), "Scheduler; vllm unless given"),
     optional(
         "num_gpu_blocks",
         COUNT,
         "Usable KV blocks per worker and data-parallel rank; unless given, what fits beside the model, or 16384",
     ),
-    plain("block_size", Kind::Count(0, WORD), "Tokens per KV block, at least 2; 64 if 0 or not given"),
-    optional("max_model_len", COUNT, "Limit of prompt plus output tokens"),
+    plain(
+        "block_size",
+        Kind::Count(0, WORD),
+        "Tokens per KV block, at least 2 but for sglang; if 0 or not given 64 (vllm), 32 (trtllm), 1 (sglang)",
+    ),
+    optional("max_model_len", COUNT, "Limit of prompt plus output tokens; vllm only"),
     optional("max_num_seqs", COUNT, "Most running requests, null for no limit; 256 unless given"),
-    optional("max_num_batched_tokens", COUNT, "Tokens per forward pass, null for no limit; 8192 unless given"),
-    plain("enable_prefix_caching", Kind::Flag, "Whether computed blocks are found again; true unless given"),
-    plain("enable_chunked_prefill", Kind::Flag, "Whether prompts are computed in pieces; true unless given"),
+    optional(
+        "max_num_batched_tokens",
+        COUNT,
+        "Tokens per forward pass, null for no limit; 8192 unless given; no effect with sglang",
+    ),
+    plain(
+        "enable_prefix_caching",
+        Kind::Flag,
+        "Whether computed blocks are found again; true unless given; no effect with sglang",
+    ),
+    plain(
+        "enable_chunked_prefill",
+        Kind::Flag,
+        "Whether prompts are computed in pieces; true unless given; no effect with sglang",
+    ),
     plain("speedup_ratio", RATIO, "Divides pass durations; 0 leaves them unscaled; 1 unless given"),
     plain("decode_speedup_ratio", RATIO, "Divides decode durations further; 1 unless given"),
     plain("dp_size", COUNT, "Data-parallel ranks, each with its own scheduler and KV pool; 1 unless given"),
@@ -122,7 +159,11 @@ pub(super) const ENGINE: &[Field] = &[
         Kind::AnyCase(&["full_prompt", "destination_missing"]),
         "What a transfer carries; full_prompt unless given",
     ),
-    plain("preemption_mode", Kind::AnyCase(&["lifo", "fifo"]), "Who gives way when blocks run out; lifo unless given"),
+    plain(
+        "preemption_mode",
+        Kind::AnyCase(&["lifo", "fifo"]),
+        "Who gives way when blocks run out; lifo unless given; vllm only",
+    ),
     optional("aic_tp_size", COUNT, "Tensor-parallel size, for timing and GPU accounting; 1 unless given"),
     optional("aic_attention_dp_size", COUNT, "Above 1: sets dp_size"),
     optional("aic_nextn", Kind::Count(1, 5), "Draft tokens of speculative decoding"),
@@ -177,8 +218,8 @@ pub(super) const ENGINE: &[Field] = &[
     optional("bandwidth_g2_to_g4_gbps", RATIO, "No effect without offload"),
     optional("bandwidth_g4_to_g2_gbps", RATIO, "No effect without offload"),
     optional("router_queue_policy", Kind::Choice(&["fcfs", "lcfs", "wspt"]), "No effect under round_robin"),
-    optional("sglang", Kind::Fields(SGLANG), "Settings of the SGLang scheduler; no effect with vllm"),
-    optional("trtllm", Kind::Fields(TRTLLM), "Settings of the TensorRT-LLM scheduler; no effect with vllm"),
+    optional("sglang", Kind::Fields(SGLANG), "Settings of the SGLang scheduler; no effect with others"),
+    optional("trtllm", Kind::Fields(TRTLLM), "Settings of the TensorRT-LLM scheduler; no effect with others"),
     optional("reasoning", Kind::Fields(REASONING), "No effect offline"),
     optional("response_replay_trace_path", Kind::Text, "No effect offline"),
     optional("bootstrap_port", PORT, "No effect offline"),

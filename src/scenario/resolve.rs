@@ -7,9 +7,11 @@ use serde_json::Map;
 use crate::time::{SimDuration, SimTime};
 
 use super::document::Scenario;
-use super::engine::build;
+use super::engine::{build, engine_type};
 use super::error::{Place, ScenarioError};
-use super::run::{EngineConfig, Role, Run, ScalingScript, ScalingStep, Semantics, Sla, Topology, TrafficSource};
+use super::run::{
+    EngineConfig, Role, Run, ScalingScript, ScalingStep, SchedulerKind, Semantics, Sla, Topology, TrafficSource,
+};
 use super::timing::TimingContext;
 use super::values::{Document, ScalingDocument, SemanticsDocument, typed};
 
@@ -124,6 +126,16 @@ impl Scenario {
                 let cause = format!("is {}; with separate prefill and decode it must be 1", engine.dp_size);
                 return Err(ScenarioError::new(key, cause, "give 1, or more workers"));
             }
+        }
+        let kinds = [engine_type(&prefill.scheduler), engine_type(&decode.scheduler)];
+        if kinds[0] != kinds[1] {
+            let cause = format!("is {}, but the prefill workers have {}", kinds[1], kinds[0]);
+            return Err(ScenarioError::new("decode-engine-args.engine_type", cause, "give both the same engine"));
+        }
+        if prefill.scheduler == SchedulerKind::TrtLlm {
+            let cause = "is trtllm, which does not hand requests over";
+            let cure = "use vllm or sglang, or `extra-engine-args` and `num-workers`";
+            return Err(ScenarioError::new("prefill-engine-args.engine_type", cause, cure));
         }
         if prefill.block_size != decode.block_size {
             let (ours, theirs) = (decode.block_size, prefill.block_size);

@@ -164,6 +164,8 @@ impl Default for AgentPreset {
 
 /// Which workers serve the load.
 #[derive(Debug, Clone, PartialEq)]
+// A run has one.
+#[allow(clippy::large_enum_variant)]
 pub enum Topology {
     /// Every worker prefills and decodes.
     Aggregated {
@@ -233,24 +235,61 @@ pub struct Speculation {
     pub seed: u64,
 }
 
+/// How an engine decides which requests take part in a forward pass, and how it keeps their KV.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum SchedulerKind {
+    /// vLLM: requests join as long as their known tokens fit; somebody gives way when blocks run out.
+    Vllm,
+    /// TensorRT-LLM with `guaranteed_no_evict`: requests join when their whole output fits too, and nobody gives way.
+    TrtLlm,
+    /// SGLang: a radix cache of pages, prompts in chunks, an estimate of the output still to come.
+    Sglang(SglangSettings),
+}
+
+/// Settings of the SGLang scheduler.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SglangSettings {
+    /// Order of the waiting queue.
+    pub policy: SglangPolicy,
+    /// Prompt tokens one pass may compute, at least 1.
+    pub max_prefill_tokens: u32,
+    /// Longest piece of a prompt, at least 1.
+    pub chunked_prefill_size: u32,
+    /// Bound on the output that is reckoned with for one request.
+    pub clip_max_new_tokens: u32,
+    /// 0 to 1: scales the share of the output still to come that is kept free when requests join.
+    pub schedule_conservativeness: f64,
+}
+
+/// Order in which SGLang considers waiting requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SglangPolicy {
+    /// First come, first served.
+    Fifo,
+    /// Longest resident prefix first.
+    LongestPrefix,
+}
+
 /// One engine, resolved.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EngineConfig {
     /// Part it plays.
     pub role: Role,
+    /// Its scheduler.
+    pub scheduler: SchedulerKind,
     /// Usable KV blocks per scheduler (rank), at least 1.
     pub num_gpu_blocks: u32,
-    /// Tokens per KV block, at least 2.
+    /// Tokens per KV block (page), at least 1; at least 2 for vLLM and TensorRT-LLM.
     pub block_size: u32,
-    /// Limit of prompt plus output tokens.
+    /// Limit of prompt plus output tokens; vLLM only.
     pub max_model_len: Option<u32>,
     /// Most running requests; `None` is unlimited.
     pub max_num_seqs: Option<u32>,
-    /// Tokens one pass may compute; `None` is unlimited.
+    /// Tokens one pass may compute; `None` is unlimited. Not used by SGLang.
     pub max_num_batched_tokens: Option<u32>,
-    /// Whether computed blocks can be found by later requests.
+    /// Whether computed blocks can be found by later requests. Not used by SGLang, which always caches.
     pub enable_prefix_caching: bool,
-    /// Whether a prompt may be computed in pieces.
+    /// Whether a prompt may be computed in pieces. Not used by SGLang, where a size says so.
     pub enable_chunked_prefill: bool,
     /// Divides pass durations; 0 leaves them unscaled.
     pub speedup_ratio: f64,
@@ -268,7 +307,7 @@ pub struct EngineConfig {
     pub kv_transfer_bandwidth: Option<f64>,
     /// What the transfer carries.
     pub kv_transfer_timing: TransferTiming,
-    /// Who gives way.
+    /// Who gives way, in vLLM.
     pub preemption_mode: PreemptionMode,
     /// Tensor-parallel size, for GPU accounting; at least 1.
     pub tp_size: u32,
@@ -291,6 +330,10 @@ impl EngineConfig {
             decode_speedup_ratio: self.decode_speedup_ratio,
             block_size: self.block_size,
             num_gpu_blocks: self.num_gpu_blocks,
+            occupancy_unit: match self.scheduler {
+                SchedulerKind::Vllm | SchedulerKind::TrtLlm => self.block_size,
+                SchedulerKind::Sglang(_) => 1,
+            },
             drafts: self.speculation.as_ref().map_or(0, |s| s.accept_rates.len() as u32),
         }
     }

@@ -205,6 +205,7 @@ impl TimingContext {
             decode_scale: self.correction.decode_scale.unwrap_or(1.0),
             per_pass_overhead_ms: overhead.or(self.correction.per_pass_overhead_ms).unwrap_or(0.0),
         };
+        let async_scheduling = settings.flag("async_scheduling").or(self.correction.async_scheduling).unwrap_or(false);
         let capacity = self.capacity(args, &chosen, block_size, max_num_batched_tokens, warnings)?;
         let estimated = capacity.as_ref().map(|capacity| u32::try_from(capacity.num_gpu_blocks).unwrap_or(u32::MAX));
         let tp_size = match (args.count("aic_tp_size"), chosen.tp_size) {
@@ -216,11 +217,12 @@ impl TimingContext {
         };
         let known_bytes = chosen.memory.as_ref().map(|(parts, _)| parts.kv_bytes_per_token);
         let timing = Timing {
-            provenance: self.provenance(chosen.provenance, composition, correction),
+            provenance: self.provenance(chosen.provenance, composition, async_scheduling, correction),
             model: chosen.model,
             composition,
             decode_floor_ms: settings.number("decode_floor_ms").unwrap_or(DECODE_FLOOR_MS),
             correction,
+            async_scheduling,
             capacity,
         };
         Ok(Settled {
@@ -343,6 +345,15 @@ impl TimingContext {
         };
         match self.library().resolve(&key) {
             Ok((table, remarks)) => {
+                let groups = args.count("aic_attention_dp_size").unwrap_or(1);
+                if table.model.experts.is_some() && table.meta.attention_dp != groups {
+                    let cause = format!(
+                        "is {groups}, but the table of this mixture of experts was measured with {}",
+                        table.meta.attention_dp
+                    );
+                    let cure = "give that size, add a table, or estimate with `\"timing\": {\"roofline\": ...}`";
+                    return Err(args.error("aic_attention_dp_size", cause, cure));
+                }
                 warnings.extend(remarks.into_iter().map(|text| format!("`{}`: {text}", args.path)));
                 Ok(Chosen::table(table))
             }
@@ -451,12 +462,21 @@ impl TimingContext {
     }
 
     /// The whole story in words.
-    fn provenance(&self, model: String, composition: Composition, correction: Correction) -> String {
+    fn provenance(
+        &self,
+        model: String,
+        composition: Composition,
+        async_scheduling: bool,
+        correction: Correction,
+    ) -> String {
         let mut text = model;
         match composition {
             Composition::Sum => {}
             Composition::Fused(PromptAttention::Mean) => text.push_str(", fused passes"),
             Composition::Fused(PromptAttention::PerRequest) => text.push_str(", fused passes (prompts one by one)"),
+        }
+        if async_scheduling {
+            text.push_str(", scheduled one pass ahead");
         }
         let neutral = Correction { per_pass_overhead_ms: correction.per_pass_overhead_ms, ..Correction::default() };
         if correction != neutral {

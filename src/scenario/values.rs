@@ -250,6 +250,8 @@ pub(super) struct CorrectionDocument {
     pub num_gpu_blocks: Option<u32>,
     /// `sum` or `fused`, where the engine arguments do not say.
     pub composition: Option<String>,
+    /// Whether a pass is put together while the one before it runs, where the engine arguments do not say.
+    pub async_scheduling: Option<bool>,
     /// How the figures were found; no effect.
     pub fit: Option<serde_json::Value>,
 }

@@ -1,5 +1,6 @@
 //! Hand-off from prefill to decode: hold, reserve, transfer, activate, release.
 //!
+//! vLLM reserves KV at the destination when prefill is over; SGLang does so first, and prefill begins once that succeeded.
 //! The steps are actions in one queue, executed in order. An action on a worker that is in the middle of a pass waits
 //! for the end of that pass.
 
@@ -7,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 
 use bevy::prelude::*;
 
-use crate::scenario::{EngineConfig, TransferTiming};
+use crate::scenario::{EngineConfig, Role, TransferTiming};
 use crate::time::{SimDuration, SimTime};
 
 use super::RunFacts;
@@ -15,6 +16,7 @@ use super::arrivals::Arrivals;
 use super::clock::{Agenda, Due, VirtualClock};
 use super::engine::{EngineEvent, Job, Reservation};
 use super::request::{News, NewsItem, Prompts, Requests, SessionEnd, Timeline};
+use super::routing::entry_job;
 use super::worker::{Engine, Fleet};
 
 /// One step of a hand-off.
@@ -22,6 +24,8 @@ use super::worker::{Engine, Fleet};
 pub enum Action {
     /// Choose a decode worker and ask it for blocks.
     Reserve(u32),
+    /// Choose a prefill worker and give it the request.
+    Prefill(u32),
     /// Send the KV; `missing` tokens are not at the destination yet.
     StartTransfer {
         /// Request.
@@ -40,6 +44,13 @@ pub enum Action {
         /// The hand-off failed: no time stamp.
         cancelled: bool,
     },
+    /// The hand-off failed before prefill was over: let the decode worker have its blocks back.
+    Cancel {
+        /// Request.
+        request: u32,
+        /// Decode worker.
+        destination: Entity,
+    },
 }
 
 /// Which time stamp of a hand-off.
@@ -57,10 +68,12 @@ pub enum Stamp {
 
 #[derive(Debug, Clone, Copy)]
 struct Handoff {
-    source: Entity,
+    source: Option<Entity>,
     destination: Option<Entity>,
     prompt: u32,
     output: u32,
+    /// Tokens in whole blocks that the destination lacks, once it has reserved them.
+    missing: u64,
     held_at: Option<SimTime>,
     released: bool,
 }
@@ -68,8 +81,10 @@ struct Handoff {
 /// Hand-offs in progress.
 #[derive(Resource, Debug, Default)]
 pub struct Handoffs {
+    /// Whether blocks at the destination come before prefill.
+    pub destination_first: bool,
     queue: VecDeque<Action>,
-    /// Reservations that found no active decode worker.
+    /// Actions that found no active worker.
     unplaced: VecDeque<Action>,
     open: HashMap<u32, Handoff>,
     stamps: Vec<(u32, Stamp, SimTime)>,
@@ -80,10 +95,15 @@ pub struct Handoffs {
 }
 
 impl Handoffs {
-    /// A request was given to prefill worker `source`.
-    pub fn begin(&mut self, request: u32, source: Entity, prompt: u32, output: u32) {
-        let handoff = Handoff { source, destination: None, prompt, output, held_at: None, released: false };
+    /// A request was given to prefill worker `source`, or will be given to one.
+    pub fn begin(&mut self, request: u32, source: Option<Entity>, prompt: u32, output: u32) {
+        let handoff = Handoff { source, destination: None, prompt, output, missing: 0, held_at: None, released: false };
         self.open.insert(request, handoff);
+    }
+
+    /// A request that just arrived needs blocks at a destination before anything else.
+    pub fn reserve_first(&mut self, request: u32) {
+        self.queue.push_back(Action::Reserve(request));
     }
 
     /// Requests whose prefill is over and whose decode has not begun.
@@ -93,19 +113,28 @@ impl Handoffs {
 
     /// A prefill worker finished `request` at `at`.
     pub fn held(&mut self, request: u32, at: SimTime) {
-        if let Some(handoff) = self.open.get_mut(&request) {
-            handoff.held_at = Some(at);
-        }
+        let Some(handoff) = self.open.get_mut(&request) else { return };
+        handoff.held_at = Some(at);
         self.stamps.push((request, Stamp::Held, at));
-        self.queue.push_back(Action::Reserve(request));
+        self.queue.push_back(if self.destination_first {
+            Action::StartTransfer { request, missing: handoff.missing }
+        } else {
+            Action::Reserve(request)
+        });
     }
 
     /// Blocks are reserved at `at`.
     pub fn reserved(&mut self, reservation: Option<Reservation>, at: SimTime) {
-        if let Some(Reservation { request, missing_tokens }) = reservation {
-            self.stamps.push((request, Stamp::Reserved, at));
-            self.queue.push_back(Action::StartTransfer { request, missing: missing_tokens });
+        let Some(Reservation { request, missing_tokens }) = reservation else { return };
+        self.stamps.push((request, Stamp::Reserved, at));
+        if let Some(handoff) = self.open.get_mut(&request) {
+            handoff.missing = missing_tokens;
         }
+        self.queue.push_back(if self.destination_first {
+            Action::Prefill(request)
+        } else {
+            Action::StartTransfer { request, missing: missing_tokens }
+        });
     }
 
     /// Actions that waited for the end of a pass.
@@ -128,7 +157,7 @@ impl Handoffs {
         self.queue.push_back(Action::Activate(request));
     }
 
-    /// A worker became active: reservations that found none are tried again.
+    /// A worker became active: actions that found none are tried again.
     pub fn retry_unplaced(&mut self) {
         self.queue.append(&mut self.unplaced);
     }
@@ -138,19 +167,26 @@ impl Handoffs {
         if self.open.is_empty() {
             return;
         }
-        if self.open.get(&request).is_some_and(|h| h.held_at.is_some() && !h.released) {
+        let Some(handoff) = self.open.remove(&request) else { return };
+        if handoff.held_at.is_some() && !handoff.released {
             self.ended.insert(request, record);
         }
-        self.open.remove(&request);
+        if handoff.held_at.is_none()
+            && let Some(destination) = handoff.destination
+        {
+            self.queue.push_back(Action::Cancel { request, destination });
+        }
     }
 
-    /// A dead end failed `request`: its prefill worker gets its blocks back.
+    /// A dead end failed `request`: its workers get their blocks back.
     pub fn cancel(&mut self, request: u32) {
-        if let Some(handoff) = self.open.remove(&request)
-            && handoff.held_at.is_some()
-            && !handoff.released
-        {
-            self.queue.push_back(Action::Release { request, source: handoff.source, cancelled: true });
+        let Some(handoff) = self.open.remove(&request).filter(|handoff| !handoff.released) else { return };
+        match (handoff.held_at, handoff.source, handoff.destination) {
+            (Some(_), Some(source), _) => {
+                self.queue.push_back(Action::Release { request, source, cancelled: true });
+            }
+            (None, _, Some(destination)) => self.queue.push_back(Action::Cancel { request, destination }),
+            _ => {}
         }
     }
 }
@@ -204,7 +240,9 @@ pub fn run_handoffs(
                     // The reference lets the request take its turn before it finds that it cannot fit.
                     let _ = pool.next_round_robin();
                     handoffs.open.remove(&request);
-                    handoffs.queue.push_back(Action::Release { request, source: handoff.source, cancelled: true });
+                    if let Some(source) = handoff.source {
+                        handoffs.queue.push_back(Action::Release { request, source, cancelled: true });
+                    }
                     continue;
                 }
                 let Some(member) = pool.next_round_robin() else {
@@ -221,13 +259,26 @@ pub fn run_handoffs(
                     last_token: handoff.held_at.filter(|_| corrected),
                     hold: false,
                 };
-                stamp_worker(&requests, &mut timelines, request, member.id);
+                stamp_worker(&requests, &mut timelines, request, Role::Decode, member.id);
                 if let Some(open) = handoffs.open.get_mut(&request) {
                     open.destination = Some(member.entity);
                 }
                 let idle = engine.busy_until.is_none();
                 let reservation = engine.ranks[0].expect_transfer(job, &prompts.0, idle);
                 handoffs.reserved(reservation, now);
+            }
+            Action::Prefill(request) => {
+                let Some(open) = handoffs.open.get_mut(&request) else { continue };
+                let Some(pool) = fleet.entry_pool() else { continue };
+                let Some(member) = pool.next_round_robin() else {
+                    handoffs.unplaced.push_back(action);
+                    continue;
+                };
+                let Ok(mut engine) = engines.get_mut(member.entity) else { continue };
+                open.source = Some(member.entity);
+                let job = entry_job(&facts, request, open.prompt, open.output);
+                engine.ranks[0].submit(job, &prompts.0);
+                stamp_worker(&requests, &mut timelines, request, Role::Prefill, member.id);
             }
             Action::StartTransfer { request, missing } => {
                 let Some(handoff) = handoffs.open.get(&request) else { continue };
@@ -246,9 +297,21 @@ pub fn run_handoffs(
                     engine.deferred.push(action);
                     continue;
                 }
-                let reservation = engine.ranks[0].activate(request);
+                let first_token = handoff.held_at.filter(|_| facts.semantics.handoff_after_first_token);
+                let reservation = engine.ranks[0].activate(request, first_token);
                 handoffs.stamps.push((request, Stamp::Activated, now));
-                handoffs.queue.push_back(Action::Release { request, source: handoff.source, cancelled: false });
+                if let Some(source) = handoff.source {
+                    handoffs.queue.push_back(Action::Release { request, source, cancelled: false });
+                }
+                handoffs.reserved(reservation, now);
+            }
+            Action::Cancel { request, destination } => {
+                let Ok(mut engine) = engines.get_mut(destination) else { continue };
+                if engine.busy_until.is_some() {
+                    engine.deferred.push(action);
+                    continue;
+                }
+                let reservation = engine.ranks[0].cancel_transfer(request);
                 handoffs.reserved(reservation, now);
             }
             Action::Release { request, source, cancelled } => {
@@ -290,10 +353,13 @@ pub fn run_handoffs(
     }
 }
 
-fn stamp_worker(requests: &Requests, timelines: &mut Query<&mut Timeline>, request: u32, id: u32) {
+fn stamp_worker(requests: &Requests, timelines: &mut Query<&mut Timeline>, request: u32, role: Role, id: u32) {
     let entity = requests.entities.get(request as usize).copied().flatten();
     if let Some(Ok(mut timeline)) = entity.map(|e| timelines.get_mut(e)) {
-        timeline.0.decode_worker = Some(id);
+        match role {
+            Role::Prefill => timeline.0.prefill_worker = Some(id),
+            Role::Aggregated | Role::Decode => timeline.0.decode_worker = Some(id),
+        }
     }
 }
 

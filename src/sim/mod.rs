@@ -69,6 +69,8 @@ pub struct RunFacts {
     pub disaggregated: bool,
     /// Whether the reference would use its single-worker loop (differs in session fields and the time cap).
     pub single_worker: bool,
+    /// Whether a decode worker reserves KV before prefill begins, as with SGLang, rather than when it is over.
+    pub destination_first: bool,
     /// Whether workers never concern each other: open-loop independent requests under round robin, fixed fleet.
     pub independent: bool,
     /// Whether a closed loop is looked at between the passes of the only worker, as the reference does there, so that
@@ -97,6 +99,7 @@ pub struct EnginesPlugin;
 impl Plugin for EnginesPlugin {
     fn build(&self, app: &mut App) {
         app.init_resource::<request::News>()
+            .init_resource::<worker::Stuck>()
             .init_resource::<request::Requests>()
             .add_systems(SimStep, (passes::complete_passes, request::apply_news).chain().in_set(SimSet::Completions))
             .add_systems(SimStep, passes::start_passes.in_set(SimSet::Engines))

@@ -11,7 +11,7 @@ use super::clock::{Agenda, Due, VirtualClock};
 use super::engine::EngineEvent;
 use super::handoff::Handoffs;
 use super::request::{News, NewsItem, Prompts};
-use super::worker::{Engine, Fleet, Worker};
+use super::worker::{Engine, Fleet, Stuck, Worker};
 
 /// A pass ended at `at`: the worker is idle, waiting actions resume, what happened is published.
 fn complete_pass(worker: Worker, engine: &mut Engine, at: SimTime, handoffs: &mut Handoffs, news: &mut News) {
@@ -39,12 +39,14 @@ fn run_pass(engine: &mut Engine, now: SimTime) -> (SimTime, bool) {
     }
     let formed: Vec<_> = engine.ranks.iter_mut().map(|r| r.has_work().then(|| r.form(now))).collect();
     let end = formed.iter().flatten().map(|f| f.end).max().unwrap_or(now);
+    let worked = formed.iter().flatten().any(|f| f.worked);
     for (rank, formed) in engine.ranks.iter_mut().zip(&formed) {
         if let Some(formed) = formed {
             rank.emit(formed, end);
+            rank.idle(u64::from(worked && !formed.worked));
         }
     }
-    (end, formed.iter().flatten().any(|f| f.worked))
+    (end, worked)
 }
 
 /// Completes the passes that end now, in the order in which they began.
@@ -68,6 +70,7 @@ pub fn start_passes(
     facts: Res<RunFacts>,
     fleet: Res<Fleet>,
     clock: Res<VirtualClock>,
+    mut stuck: ResMut<Stuck>,
     mut agenda: ResMut<Agenda>,
     mut handoffs: ResMut<Handoffs>,
     mut news: ResMut<News>,
@@ -77,16 +80,19 @@ pub fn start_passes(
         return;
     }
     let now = clock.now;
+    stuck.look(1);
     for member in fleet.pools.iter().flat_map(|pool| &pool.members) {
         let Ok((worker, engine)) = engines.get_mut(member.entity) else { continue };
         let engine = engine.into_inner();
         while engine.busy_until.is_none() && engine.has_work() {
+            engine.idle(stuck.leave(*worker));
             if let [rank] = engine.ranks.as_mut_slice()
                 && worker.role == Role::Prefill
             {
                 rank.run_on(now, now);
             }
             let (end, worked) = run_pass(engine, now);
+            stuck.passes(*worker, u64::from(worked || end > now));
             if end > now {
                 engine.busy_until = Some(end);
                 agenda.enter(end, Due::PassEnd(member.entity));
@@ -96,7 +102,9 @@ pub fn start_passes(
                 if facts.single_worker && !news.0.is_empty() {
                     break;
                 }
-            } else {
+            } else if !(facts.single_worker && engine.idle(1)) {
+                engine.idle(1);
+                stuck.enter(*worker, 0);
                 break;
             }
         }
@@ -110,6 +118,7 @@ pub fn run_on(
     prompts: Res<Prompts>,
     arrivals: Res<Arrivals>,
     mut clock: ResMut<VirtualClock>,
+    mut stuck: ResMut<Stuck>,
     mut agenda: ResMut<Agenda>,
     mut news: ResMut<News>,
     mut engines: Query<(Entity, &Worker, &mut Engine)>,
@@ -120,7 +129,7 @@ pub fn run_on(
     }
     if facts.independent {
         for (_, worker, engine) in &mut engines {
-            let last = run_alone(*worker, engine.into_inner(), &prompts, until, &mut news);
+            let last = run_alone(*worker, engine.into_inner(), &prompts, until, facts.single_worker, &mut news);
             clock.last_event = clock.last_event.max(last);
         }
         return;
@@ -143,9 +152,16 @@ pub fn run_on(
         }
         clock.last_event = clock.last_event.max(at);
         engine.busy_until = None;
-        let (end, idle) = run_privately(*worker, engine, at, border, &mut news);
+        let (end, idle, passes) = run_privately(*worker, engine, at, border, facts.single_worker, &mut news);
+        stuck.look(2 * (passes + u64::from(idle)));
+        stuck.passes(*worker, passes);
         if idle {
             clock.last_event = clock.last_event.max(end);
+            if engine.has_work() {
+                engine.idle(1);
+                // That was at the first of the two looks at this instant.
+                stuck.enter(*worker, 1);
+            }
         } else {
             engine.busy_until = Some(end);
             agenda.enter(end, Due::PassEnd(entity));
@@ -160,26 +176,27 @@ fn is_private(worker: Worker, engine: &Engine) -> bool {
             engine.deferred.is_empty()
                 && !rank.has_news()
                 && !rank.wants_reservation()
-                // Passes without prompt tokens take no time on a prefill worker: several requests may finish at one
-                // instant, and hand-offs come after all of them.
-                && (worker.role != Role::Prefill || rank.is_chunking())
+                && (worker.role != Role::Prefill || rank.takes_time())
         }
         _ => false,
     }
 }
 
-/// Runs passes from `now` on while they concern nobody and start before `border`. Returns the end of the last one and
-/// whether the worker has nothing more to do then.
+/// Runs passes from `now` on while they concern nobody and start before `border`. A worker that is the `only` one repeats
+/// passes that had nothing to do as long as that changes anything. Returns the end of the last one, whether the worker
+/// has nothing more to do then, and the number of passes.
 fn run_privately(
     worker: Worker,
     engine: &mut Engine,
     now: SimTime,
     border: SimTime,
+    only: bool,
     news: &mut News,
-) -> (SimTime, bool) {
-    let Some(rank) = engine.ranks.first_mut() else { return (now, true) };
+) -> (SimTime, bool, u64) {
+    let Some(rank) = engine.ranks.first_mut() else { return (now, true, 0) };
+    let before = rank.passes();
     let mut at = now;
-    loop {
+    let idle = loop {
         for event in rank.drain_events() {
             news.0.push(NewsItem { at, role: worker.role, event });
         }
@@ -187,31 +204,42 @@ fn run_privately(
         if steady_end > at {
             at = steady_end;
             if at >= border {
-                return (at, false);
+                break false;
             }
         }
         if !rank.has_work() {
-            return (at, true);
+            break true;
         }
         let formed = rank.form(at);
         rank.emit(&formed, formed.end);
         if formed.end == at && !formed.worked {
-            return (at, true);
+            if only && rank.idle(1) {
+                continue;
+            }
+            break true;
         }
         let private = formed.end > at
             && !rank.has_news()
             && !rank.wants_reservation()
-            && (worker.role != Role::Prefill || rank.is_chunking());
+            && (worker.role != Role::Prefill || rank.takes_time());
         at = formed.end;
         if !private || at >= border {
-            return (at, false);
+            break false;
         }
-    }
+    };
+    (at, idle, rank.passes() - before)
 }
 
-/// Runs a worker that nobody else is concerned with through its inbox, passes starting before `until`. Returns the last
-/// instant at which something happened.
-fn run_alone(worker: Worker, engine: &mut Engine, prompts: &Prompts, until: SimTime, news: &mut News) -> SimTime {
+/// Runs a worker that nobody else is concerned with through its inbox, passes starting before `until`. A worker that is
+/// the `only` one repeats passes that had nothing to do as long as that changes anything. Returns the last instant at which something happened.
+fn run_alone(
+    worker: Worker,
+    engine: &mut Engine,
+    prompts: &Prompts,
+    until: SimTime,
+    only: bool,
+    news: &mut News,
+) -> SimTime {
     let mut last = SimTime::ZERO;
     let mut now = engine.idle_at;
     loop {
@@ -250,6 +278,9 @@ fn run_alone(worker: Worker, engine: &mut Engine, prompts: &Prompts, until: SimT
         let (end, worked) = run_pass(engine, now);
         if end > now || worked {
             engine.busy_until = Some(end);
+            continue;
+        }
+        if only && engine.idle(1) {
             continue;
         }
         // Stuck: only another arrival could change anything.

@@ -4,7 +4,7 @@ use bevy::app::App;
 use bevy::ecs::schedule::{Schedule, Schedules};
 use bevy::ecs::world::World;
 
-use crate::scenario::{EngineConfig, Role, Run, Topology};
+use crate::scenario::{EngineConfig, Role, Run, SchedulerKind, Topology};
 use crate::time::SimTime;
 use crate::workload::{Release, Workload};
 
@@ -16,7 +16,7 @@ use super::kv::PromptIndex;
 use super::metrics::{FinalStatus, Outcome, Snapshot, WorkerSnapshot, WorkerState};
 use super::request::{News, NewsItem, Requests, Timeline, add_tokens};
 use super::scaling::{Scaling, is_settled, provision};
-use super::worker::{Engine, Fleet, Lifecycle, Pool, Worker};
+use super::worker::{Engine, Fleet, Lifecycle, Pool, Stuck, Worker};
 use super::{Prompts, RunFacts, RunOn, SimPlugin, SimStep};
 
 /// Why a simulation cannot be set up.
@@ -84,6 +84,8 @@ impl Simulation {
             disaggregated,
             single_worker: !disaggregated && fixed_fleet && pools.iter().all(|(n, e)| *n == 1 && e.dp_size == 1),
             pulls_between_passes: false,
+            destination_first: disaggregated
+                && pools.iter().any(|(_, e)| matches!(e.scheduler, SchedulerKind::Sglang(_))),
             independent: !disaggregated && fixed_fleet && arrivals.is_flat(),
             planned_outputs,
         };
@@ -108,6 +110,7 @@ impl Simulation {
             world.resource_mut::<Scaling>().script = Some(script.clone());
         }
         let single_worker = facts.single_worker;
+        world.resource_mut::<Handoffs>().destination_first = facts.destination_first;
         world.insert_resource(facts);
         world.insert_resource(fleet);
         world.insert_resource(prompts);
@@ -286,6 +289,7 @@ impl Simulation {
                 break;
             }
         }
+        self.world.resource_mut::<Stuck>().look(1);
     }
 
     fn provision_to(&mut self, to: SimTime) {
@@ -371,9 +375,9 @@ impl Simulation {
                 state: state.0,
                 waiting: sum(&|r| u64::from(r.waiting())) as u32,
                 running: sum(&|r| u64::from(r.running())) as u32,
-                kv_active: sum(&|r| u64::from(r.pool().active())),
-                kv_cached: sum(&|r| u64::from(r.pool().cached())),
-                kv_free: sum(&|r| u64::from(r.pool().free())),
+                kv_active: sum(&|r| u64::from(r.kv().active)),
+                kv_cached: sum(&|r| u64::from(r.kv().cached)),
+                kv_free: sum(&|r| u64::from(r.kv().free)),
                 busy_until: engine.busy_until,
             });
         }

@@ -51,6 +51,17 @@ impl Engine {
         !self.frozen && self.ranks.iter().any(Scheduler::has_work)
     }
 
+    /// So many passes had nothing to do. Returns whether the last of them changed anything.
+    pub fn idle(&mut self, passes: u64) -> bool {
+        let ranks = self.ranks.iter_mut().filter(|rank| rank.has_work());
+        // Every rank is told, also when one before it changed.
+        let mut changed = false;
+        for rank in ranks {
+            changed |= rank.idle(passes);
+        }
+        changed
+    }
+
     /// Whether nothing is left, holds and announced requests included.
     pub fn is_drained(&self) -> bool {
         self.busy_until.is_none() && self.inbox.is_empty() && self.ranks.iter().all(Scheduler::is_drained)
@@ -142,6 +153,56 @@ impl Pool {
     /// Workers in `state`.
     pub fn count(&self, state: WorkerState) -> u32 {
         self.members.iter().filter(|m| m.state == state).count() as u32
+    }
+}
+
+/// Workers that have requests but nothing to do for a pass. In the reference every *look* at one runs a pass without
+/// effect, which counts for schedulers that change with time alone; here such passes are made up for when something
+/// happens to the worker.
+///
+/// A round looks at all idle workers once, and at an instant there is one round more than there is something to do. In a
+/// pool workers are looked at by ascending number, and the stuck ones once more whenever another one starts a pass.
+#[derive(Resource, Debug, Default)]
+pub struct Stuck {
+    /// Looks so far.
+    looks: u64,
+    workers: Vec<StuckWorker>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct StuckWorker {
+    worker: Worker,
+    /// Number of the look at which a pass had nothing to do.
+    since: u64,
+    /// Looks in between, because other workers of the pool started passes.
+    between: u64,
+}
+
+impl Stuck {
+    /// So many looks at all idle workers.
+    pub fn look(&mut self, times: u64) {
+        self.looks += times;
+    }
+
+    /// A pass of `worker` had nothing to do at the last look but `ago`.
+    pub fn enter(&mut self, worker: Worker, ago: u64) {
+        self.workers.push(StuckWorker { worker, since: self.looks - ago, between: 0 });
+    }
+
+    /// Passes without effect that `worker` would have had since it got stuck, before this look. It is not stuck any more.
+    pub fn leave(&mut self, worker: Worker) -> u64 {
+        let Some(position) = self.workers.iter().position(|stuck| stuck.worker == worker) else { return 0 };
+        let stuck = self.workers.swap_remove(position);
+        self.looks.saturating_sub(stuck.since + 1) + stuck.between
+    }
+
+    /// `worker` started so many passes.
+    pub fn passes(&mut self, worker: Worker, passes: u64) {
+        for stuck in &mut self.workers {
+            if stuck.worker.role == worker.role && stuck.worker.id < worker.id {
+                stuck.between += passes;
+            }
+        }
     }
 }
 

@@ -75,8 +75,8 @@ pub(super) fn load(files: &[PathBuf], first: Source, options: &TraceOptions) -> 
             None => Source::read(path)?,
         };
         let text = source.text(&mut notes)?;
-        let mut documents = serde_json::Deserializer::from_str(text).into_iter::<Document>();
-        while let Some(document) = documents.next() {
+        let documents = serde_json::Deserializer::from_str(text).into_iter::<Document>();
+        for document in documents {
             let document = document.map_err(|error| WorkloadError::document(path, &error))?;
             reader.session(path, document, text.len())?;
         }

@@ -63,14 +63,8 @@ pub fn names(kind: &str) -> Vec<String> {
 
 /// Features that have not landed, by rule; everything else must run.
 fn out_of_scope(name: &str, scenario: &Map<String, Value>) -> Option<&'static str> {
-    let rules = [
-        ("sglang", "SGLang scheduler"),
-        ("trtllm", "TensorRT-LLM scheduler"),
-    ];
-    if name.starts_with("kv_") || scenario.get("router-mode").is_some_and(|mode| mode == "kv_router") {
-        return Some("KV router");
-    }
-    rules.iter().find(|(word, _)| name.contains(word)).map(|(_, reason)| *reason)
+    let routed = name.starts_with("kv_") || scenario.get("router-mode").is_some_and(|mode| mode == "kv_router");
+    routed.then_some("KV router")
 }
 
 /// Reads a fixture.

@@ -6,9 +6,11 @@
 //! | `show` | one of them in full |
 //! | `eval` | milliseconds of given passes |
 //! | `plot` | a picture |
+//! | `calibrate` | corrections from measurements of a real engine |
 //! | `source` | the timing source a KEY names, and what it answers |
 //! | `words` | numbers and names as people read them |
 
+mod calibrate;
 mod eval;
 mod list;
 mod plot;
@@ -55,6 +57,8 @@ enum Command {
     /// Draw latencies and throughput as SVG
     #[command(after_help = KEY_HELP)]
     Plot(plot::Args),
+    /// Fit a timing model to measurements of a real engine
+    Calibrate(Box<calibrate::Args>),
 }
 
 /// Does what was asked.
@@ -66,6 +70,7 @@ pub fn run(args: &Args) -> Result<u8, CliError> {
         Command::Show(args) => show::run(args, library)?,
         Command::Eval(args) => eval::run(args, library)?,
         Command::Plot(args) => plot::run(args, library)?,
+        Command::Calibrate(options) => calibrate::run(options, &args.perf_tables)?,
     }
     Ok(DONE)
 }

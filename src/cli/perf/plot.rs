@@ -192,7 +192,10 @@ impl Words {
                 let words = format!("Source: {}{license}; kernel times, interpolated", meta.source.describe());
                 (format!("{} on {}", model_name(&meta.model), on(&meta.system)), words)
             }
-            Source::Profile { file, .. } => (file.clone(), format!("Source: planner profile {file}")),
+            Source::Profile { file, .. } => {
+                parts.push("planner profile · a cached prefix does not enter".to_owned());
+                (file.clone(), format!("Source: {file}"))
+            }
             Source::Estimate(estimate) => {
                 let setup = &estimate.setup;
                 parts.push(format!("roofline estimate, memory as in {}", backend_name(&estimate.backend.to_string())));

@@ -71,12 +71,11 @@ impl Subject {
             Ok(config) => Ok(Self::Model(key.to_owned(), config)),
             // A model that is known but cannot be described says why.
             Err(model) if !matches!(model, PerfError::NoMatch { .. }) => Err(model),
-            Err(_) => {
+            Err(model) => {
                 let cause = format!("no table, GPU or model is called \"{key}\"");
                 let cure = "see `dynosim perf list`, `list --gpus` and `list --models`, or give the path of a file";
-                let candidates = [error, GpuSpec::known(key).err().unwrap_or(PerfError::no_match("", vec![], ""))];
-                let near = candidates.into_iter().flat_map(|error| match error {
-                    PerfError::NoMatch { candidates, .. } => candidates.into_iter().take(3).collect(),
+                let near = [error, model].into_iter().flat_map(|error| match error {
+                    PerfError::NoMatch { candidates, .. } => candidates.into_iter().take(4).collect(),
                     _ => Vec::new(),
                 });
                 Err(PerfError::no_match(cause, near.collect(), cure))
@@ -124,7 +123,7 @@ fn show_source(key: &str, source: &Source) -> String {
             let meta = &table.meta;
             let _ = writeln!(text, "{}\n", meta.key());
             line(&mut text, "Model", &format!("{}, {}", meta.model, shape_words(&table.model)));
-            line(&mut text, "GPU", &format!("{} x {}, {}", source.gpus(), gpu_name(&meta.system), meta.system));
+            line(&mut text, "GPU", &format!("{} x {} ({})", source.gpus(), gpu_name(&meta.system), meta.system));
             let mut engine =
                 format!("{} {}, tensor parallel {}", backend_name(&meta.backend), meta.backend_version, meta.tp);
             if let (Some(tp), Some(ep)) = (meta.moe_tp, meta.moe_ep) {
@@ -154,7 +153,7 @@ fn show_source(key: &str, source: &Source) -> String {
     }
     match source.capacity() {
         Some(Ok(capacity)) => memory(&mut text, &capacity),
-        Some(Err(error)) => line(&mut text, "\nMemory", &error.to_string()),
+        Some(Err(error)) => line(&mut text, "Memory", &error.to_string()),
         None => {}
     }
     examples(&mut text, source);
@@ -165,8 +164,8 @@ fn show_estimate(text: &mut String, key: &str, estimate: &Estimate) {
     let Estimate { model, config, gpu, setup, backend, .. } = estimate;
     let _ = writeln!(text, "{key}\n");
     line(text, "Model", &format!("{model}, {}", shape_words(&config.shape)));
-    line(text, "GPU", &format!("{} x {}, {}", setup.tp, gpu_name(&gpu.name), gpu.name));
-    line(text, "Engine", &format!("memory rules of {backend}, tensor parallel {}", setup.tp));
+    line(text, "GPU", &format!("{} x {} ({})", setup.tp, gpu_name(&gpu.name), gpu.name));
+    line(text, "Engine", &format!("memory as in {}, tensor parallel {}", backend_name(&backend.to_string()), setup.tp));
     line(text, "Formats", &format!("weights {}, KV cache {}", setup.weights, setup.kv_cache));
     line(text, "Timing", "roofline estimate from data sheets, no measurement");
 }
@@ -260,7 +259,8 @@ fn examples(text: &mut String, source: &Source) {
         let cells = prefixes.iter().map(|p| cell(source.prefill_ms(1, *new, *p), source.covers_prefill(1, *new, *p)));
         [tokens(new)].into_iter().chain(cells).collect()
     });
-    let _ = writeln!(text, "\nPrefill of one prompt, ms\n\n{}", table(&header, rows));
+    let prefill = table(&header, rows);
+    let _ = writeln!(text, "\nPrefill of one prompt, ms{}\n\n{prefill}", signs(&prefill));
     let room = source.capacity().and_then(Result::ok).map_or(u64::MAX, |capacity| capacity.kv_tokens);
     let contexts: Vec<u64> =
         EXAMPLE_CONTEXT.into_iter().filter(|c| *c <= room && source.covers_decode(1, *c)).collect();
@@ -274,7 +274,20 @@ fn examples(text: &mut String, source: &Source) {
         });
         [tokens(batch)].into_iter().chain(cells).collect()
     });
-    let _ = write!(text, "Decode step, ms per token (- where the KV cache is too small)\n\n{}", table(&header, rows));
+    let decode = table(&header, rows);
+    let _ = write!(text, "Decode step, ms per token{}\n\n{decode}", signs(&decode));
+}
+
+/// What the signs in a table of latencies mean, where there are any.
+fn signs(table: &str) -> String {
+    let mut text = String::new();
+    if table.contains(" -") {
+        text += "; - is beyond the KV cache";
+    }
+    if table.contains('(') {
+        text += "; (figures) are beyond the measurements";
+    }
+    text
 }
 
 fn table(header: &[String], rows: impl Iterator<Item = Vec<String>>) -> String {

@@ -59,12 +59,9 @@ impl Source {
             let file = path.file_name().map_or_else(|| key.to_owned(), |name| name.to_string_lossy().into_owned());
             return Ok(Self::Profile { file, profile: NpzProfile::open(path)? });
         }
-        if path.is_file() {
+        // A name in a folder is a path, even if it leads nowhere.
+        if path.is_file() || (ends_in("json") && path.components().count() > 1) {
             return ForwardPassTable::parse(&read(path)?, key).map(|table| Self::Table(Arc::new(table)));
-        }
-        // A name in a folder is a path that leads nowhere.
-        if ends_in("json") && path.components().count() > 1 {
-            return Err(PerfError::read(path, &std::io::Error::from(std::io::ErrorKind::NotFound)));
         }
         library.by_slug(key).map(Self::Table)
     }

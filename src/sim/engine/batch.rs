@@ -93,6 +93,11 @@ impl DecodeBatch {
         })
     }
 
+    /// The steps in which the members finish, in no order.
+    pub fn finishes(&self) -> impl Iterator<Item = u64> + '_ {
+        self.finishing.iter().map(|Reverse((step, _))| *step)
+    }
+
     /// All members, in no order.
     pub fn slots(&self) -> impl Iterator<Item = u32> + '_ {
         self.finishing.iter().map(|Reverse((_, slot))| *slot)

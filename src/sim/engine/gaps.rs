@@ -9,10 +9,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::perf::PassTimer;
-use crate::sim::metrics::{Distribution, key_of};
+use crate::sim::metrics::{Distribution, bound_of, key_of};
 
-/// Distinct gaps of steady stretches that are counted one by one before ranges take over.
-const SINGLE_GAPS: usize = 1 << 15;
+/// Distinct gaps that are counted one by one before ranges take over.
+const SINGLE_GAPS: usize = 1 << 11;
+/// Gaps that a [`Near`] takes before it is taken up, so that its sums cannot overflow.
+const NEAR_GAPS: u64 = 1 << 12;
 
 /// Multiplicative hashing of nanosecond counts; iteration order never matters because results are sorted.
 #[derive(Debug, Default, Clone)]
@@ -40,15 +42,25 @@ pub struct GapCounts {
     by_active: Vec<u64>,
     /// Everything else, by nanoseconds.
     other: HashMap<u64, u64, BuildHasherDefault<NanosHasher>>,
-    /// Gaps of steady stretches, once there are many.
-    current: Range,
-    ranges: BTreeMap<u64, Range>,
+    /// Ascending; used once there are many different gaps.
+    ranges: Vec<Range>,
+    /// Index of the range that was used last.
+    recent: usize,
+    /// Whether ranges may be used at all.
+    ranging: bool,
     /// Shortest and longest gap of requests that completed; kept only where ranges are.
     extremes: Option<(u64, u64)>,
+    /// Shortest and longest gap of all requests.
+    counted: Option<(u64, u64)>,
+}
+
+/// The wider of two pairs of extremes.
+fn wider(a: Option<(u64, u64)>, b: (u64, u64)) -> Option<(u64, u64)> {
+    Some(a.map_or(b, |a| (a.0.min(b.0), a.1.max(b.1))))
 }
 
 /// Gaps that no bucket of either distribution separates.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Range {
     /// Shortest gap that belongs here, nanoseconds.
     first: u64,
@@ -61,38 +73,34 @@ struct Range {
     squares: u128,
 }
 
-impl Default for Range {
-    /// Holds nothing and never will.
-    fn default() -> Self {
-        Self { first: 1, last: 0, count: 0, sum: 0, squares: 0 }
-    }
-}
-
 impl Range {
-    /// The empty range around a gap.
+    /// The empty range around a gap: where both distributions keep it in the same bucket.
     fn around(ns: u64) -> Self {
-        let key = |ns: u64| (key_of(ms(ns)), key_of(1000.0 / ms(ns)));
-        let here = key(ns);
-        // Buckets are 0.2 % wide.
-        let reach = ns / 256 + 2;
-        let (mut below, mut first) = (ns.saturating_sub(reach).max(1) - 1, ns);
-        while below + 1 < first {
-            let middle = below + (first - below) / 2;
-            if key(middle) == here { first = middle } else { below = middle }
+        let keys = |ns: u64| (key_of(ms(ns)), key_of(1000.0 / ms(ns)));
+        let here = keys(ns);
+        let nanos = |ms: f64| (ms * 1e6) as u64;
+        // Bounds of the buckets, then the exact ones beside them.
+        let mut first = nanos(bound_of(here.0 - 1)).max(nanos(1000.0 / bound_of(here.1))).clamp(1, ns);
+        let mut last = nanos(bound_of(here.0)).min(nanos(1000.0 / bound_of(here.1 - 1))).max(ns);
+        while keys(first) != here {
+            first += 1;
         }
-        let (mut last, mut above) = (ns, ns.saturating_add(reach));
-        while last + 1 < above {
-            let middle = last + (above - last) / 2;
-            if key(middle) == here { last = middle } else { above = middle }
+        while first > 1 && keys(first - 1) == here {
+            first -= 1;
         }
-        Self { first, last, ..Self::default() }
+        while keys(last) != here {
+            last -= 1;
+        }
+        while keys(last + 1) == here {
+            last += 1;
+        }
+        Self { first, last, count: 0, sum: 0, squares: 0 }
     }
 
     fn holds(&self, ns: u64) -> bool {
         (self.first..=self.last).contains(&ns)
     }
 
-    #[inline]
     fn add(&mut self, ns: u64, count: u64) {
         let distance = ns - self.first;
         self.count += count;
@@ -122,11 +130,53 @@ impl Range {
     }
 }
 
+/// Consecutive gaps of one batch within one range, not taken up yet.
+#[derive(Debug, Clone, Copy)]
+pub struct Near {
+    first: u64,
+    last: u64,
+    steps: u64,
+    sum: u64,
+    squares: u64,
+    /// Shortest and longest gap counted.
+    low: u64,
+    high: u64,
+}
+
+impl Default for Near {
+    /// One that takes nothing.
+    fn default() -> Self {
+        Self { first: 1, last: 0, steps: 0, sum: 0, squares: 0, low: u64::MAX, high: 0 }
+    }
+}
+
+impl Near {
+    /// Counts a gap; says whether it could.
+    #[inline]
+    pub fn add(&mut self, ns: u64) -> bool {
+        if !(self.first..=self.last).contains(&ns) || self.steps == NEAR_GAPS {
+            return false;
+        }
+        let distance = ns - self.first;
+        self.steps += 1;
+        self.sum += distance;
+        self.squares += distance * distance;
+        (self.low, self.high) = (self.low.min(ns), self.high.max(ns));
+        true
+    }
+}
+
 fn ms(ns: u64) -> f64 {
     ns as f64 / 1e6
 }
 
 impl GapCounts {
+    /// No gaps yet. `ranging`: gaps are so varied that they may be summed up in ranges; the shortest and the longest one
+    /// must then be told ([`Self::note_extremes`]).
+    pub fn new(ranging: bool) -> Self {
+        Self { ranging, ..Self::default() }
+    }
+
     /// `count` gaps of one decode step at `active` blocks.
     pub fn add_step(&mut self, active: u32, count: u64) {
         let active = active as usize;
@@ -138,41 +188,66 @@ impl GapCounts {
 
     /// `count` gaps of `ns` nanoseconds.
     pub fn add(&mut self, ns: u64, count: u64) {
-        if count > 0 {
+        if count == 0 {
+            return;
+        }
+        if self.ranging {
+            self.counted = wider(self.counted, (ns, ns));
+        }
+        if self.uses_ranges(ns) {
+            self.range(ns).add(ns, count);
+        } else {
             *self.other.entry(ns).or_insert(0) += count;
         }
     }
 
-    /// `count` gaps of `ns` nanoseconds that are likely to be near the ones added before in this way.
-    #[inline]
-    pub fn add_near(&mut self, ns: u64, count: u64) {
-        if self.current.holds(ns) {
-            self.current.add(ns, count);
-        } else {
-            self.add_elsewhere(ns, count);
+    /// `count` gaps of `ns` nanoseconds that `near` could not take; returns one that can take more of their kind.
+    pub fn add_beyond(&mut self, near: Near, ns: u64, count: u64) -> Near {
+        self.take_up(near, count);
+        if !self.uses_ranges(ns) {
+            self.add(ns, count);
+            return Near::default();
+        }
+        let range = self.range(ns);
+        let mut next = Near { first: range.first, last: range.last, ..Near::default() };
+        next.add(ns);
+        next
+    }
+
+    /// Takes up what `near` counted, each gap `count` times.
+    pub fn take_up(&mut self, near: Near, count: u64) {
+        if near.steps > 0 {
+            self.counted = wider(self.counted, (near.low, near.high));
+            let range = self.range(near.first);
+            range.count += near.steps * count;
+            range.sum += u128::from(near.sum) * u128::from(count);
+            range.squares += u128::from(near.squares) * u128::from(count);
         }
     }
 
-    fn add_elsewhere(&mut self, ns: u64, count: u64) {
-        if ns == 0 || (self.ranges.is_empty() && self.current.count == 0 && self.other.len() < SINGLE_GAPS) {
-            self.add(ns, count);
-            return;
+    fn uses_ranges(&self, ns: u64) -> bool {
+        self.ranging && ns > 0 && self.other.len() >= SINGLE_GAPS
+    }
+
+    fn range(&mut self, ns: u64) -> &mut Range {
+        if !self.ranges.get(self.recent).is_some_and(|range| range.holds(ns)) {
+            let index = self.ranges.partition_point(|range| range.last < ns);
+            if !self.ranges.get(index).is_some_and(|range| range.holds(ns)) {
+                self.ranges.insert(index, Range::around(ns));
+            }
+            self.recent = index;
         }
-        let known = self.ranges.range(..=ns).next_back().map(|(first, range)| (*first, range.holds(ns)));
-        let next = match known {
-            Some((first, true)) => self.ranges.remove(&first).unwrap_or_else(|| Range::around(ns)),
-            _ => Range::around(ns),
-        };
-        let previous = std::mem::replace(&mut self.current, next);
-        if previous.count > 0 {
-            self.ranges.insert(previous.first, previous);
-        }
-        self.current.add(ns, count);
+        &mut self.ranges[self.recent]
+    }
+
+    /// Whether no gap counted so far is shorter or longer than what completed requests had, or extremes do not matter.
+    pub fn extremes_are_final(&self) -> bool {
+        !self.ranging || self.extremes == self.counted
     }
 
     /// Notes the shortest and longest gap of a request that completed.
     pub fn note_extremes(&mut self, low: u64, high: u64) {
-        self.extremes = Some(self.extremes.map_or((low, high), |(l, h)| (l.min(low), h.max(high))));
+        self.extremes = wider(self.extremes, (low, high));
     }
 
     /// All gaps without those of `removed`.
@@ -187,11 +262,11 @@ impl GapCounts {
                     gaps.push((timer.at_occupancy(active).as_nanos(), *n as i64));
                 }
             }
-            for range in counts.ranges.values().chain([&counts.current]).filter(|range| range.count > 0) {
+            for range in &counts.ranges {
                 ranges.entry(range.first).and_modify(|sum| sum.absorb(range)).or_insert(*range);
             }
-            if let Some((low, high)) = counts.extremes {
-                extremes = Some(extremes.map_or((low, high), |(l, h)| (l.min(low), h.max(high))));
+            if let Some(of_rank) = counts.extremes {
+                extremes = wider(extremes, of_rank);
             }
         }
         gaps.sort_unstable();
@@ -268,10 +343,10 @@ mod tests {
 
     #[test]
     fn ranges_give_the_distribution_of_the_single_gaps() {
-        let mut counts = GapCounts::default();
+        let mut counts = GapCounts::new(true);
         let (mut itl, mut user) = (Distribution::default(), Distribution::default());
         for (ns, n) in creeping() {
-            counts.add_near(ns, n);
+            counts.add(ns, n);
             itl.add(ms(ns), n);
             user.add(1000.0 / ms(ns), n);
         }
@@ -293,11 +368,27 @@ mod tests {
     }
 
     #[test]
+    fn a_stretch_counts_like_its_gaps() {
+        let (mut single, mut walked) = (GapCounts::new(true), GapCounts::new(true));
+        let mut near = Near::default();
+        for (ns, _) in creeping() {
+            single.add(ns, 3);
+            if !near.add(ns) {
+                near = walked.add_beyond(near, ns, 3);
+            }
+        }
+        walked.take_up(near, 3);
+        let timer = PassTimer::new(&Default::default(), Default::default());
+        let [a, b] = [single, walked].map(|counts| GapCounts::collect(&[(&counts, &timer)], &[]));
+        assert_eq!((a.single, a.ranges), (b.single, b.ranges));
+    }
+
+    #[test]
     fn removed_gaps_leave_nothing_behind() {
-        let mut counts = GapCounts::default();
+        let mut counts = GapCounts::new(true);
         let gaps = creeping();
         for (ns, n) in &gaps {
-            counts.add_near(*ns, *n);
+            counts.add(*ns, *n);
         }
         let timer = PassTimer::new(&Default::default(), Default::default());
         let left = GapCounts::collect(&[(&counts, &timer)], &gaps[1..]);

@@ -7,8 +7,8 @@ use crate::perf::{DecodeLoad, PrefillChunk};
 use crate::time::{SimDuration, SimTime};
 
 use super::schedule::{Cached, PassState, Scheduled};
-use super::scheduler::{BlockedHead, Ended, EngineEvent, Scheduler, Status};
-use super::tokens::TokenSpan;
+use super::scheduler::{BlockedHead, Ended, EngineEvent, Status, VllmScheduler};
+use super::tokens::{Lap, TokenLog};
 
 /// A pass that has been formed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,10 +17,21 @@ pub struct Formed {
     pub end: SimTime,
     /// Whether it did anything at all.
     pub worked: bool,
-    /// The KV blocks in use, where they alone explain how long the pass takes, and that time.
-    occupancy: Option<(SimDuration, u32)>,
+    /// The KV occupancy, in units of the timer, where that alone explains how long the pass takes, and that time.
+    pub(super) occupancy: Option<(SimDuration, u32)>,
     /// Whether anybody emits.
-    emits: bool,
+    pub(super) emits: bool,
+}
+
+impl Formed {
+    /// What explains the time since the step before, if the tokens come out at `end`.
+    pub(super) fn lap(&self, tokens: &TokenLog, end: SimTime) -> Lap {
+        let (Some((duration, units)), Some(before)) = (self.occupancy, tokens.step.checked_sub(1)) else {
+            return Lap::Other;
+        };
+        let follows = end.as_nanos() - tokens.end(before) == duration.as_nanos();
+        if follows { Lap::Occupancy(units) } else { Lap::Other }
+    }
 }
 
 /// What the queue does next.
@@ -30,7 +41,7 @@ enum Candidate {
     Wait,
 }
 
-impl Scheduler {
+impl VllmScheduler {
     fn budget(&self) -> u64 {
         self.config.max_num_batched_tokens.map_or(u64::MAX / 2, u64::from)
     }
@@ -95,7 +106,7 @@ impl Scheduler {
     fn decode_load(&self, blocks: u32, elders: bool) -> DecodeLoad {
         let mut load = DecodeLoad {
             count: u64::from(self.batch.members()),
-            len_sum: self.batch.len_sum(self.step),
+            len_sum: self.batch.len_sum(self.tokens.step),
             active_tokens: self.timer.tokens(blocks),
         };
         for id in &self.finished {
@@ -113,14 +124,14 @@ impl Scheduler {
     fn schedule_running(&mut self, pass: &mut PassState) {
         if self.batch.members() > 0 {
             if self.batch_fits(pass.budget) {
-                let blocks = self.batch.blocks_needed(self.step);
+                let blocks = self.batch.blocks_needed(self.tokens.step);
                 if blocks > 0 && !self.pool.take_private(blocks) {
                     self.settle_batch();
                 } else {
                     pass.budget -= u64::from(self.batch.members());
                     pass.scheduled = true;
                     self.batch_pass = self.pass;
-                    self.batch_step = self.step;
+                    self.batch_step = self.tokens.step;
                 }
             } else {
                 self.settle_batch();
@@ -148,7 +159,7 @@ impl Scheduler {
             return false;
         }
         let size = self.config.block_size;
-        let mut blocks = u64::from(self.batch.blocks_needed(self.step));
+        let mut blocks = u64::from(self.batch.blocks_needed(self.tokens.step));
         for id in &self.loose {
             let slot = &self.slots[*id as usize];
             if slot.computed == 0 {
@@ -161,7 +172,8 @@ impl Scheduler {
     }
 
     fn schedule_waiting(&mut self, now: SimTime, pass: &mut PassState) {
-        while !pass.preempted && self.running.len() < self.max_running() && !self.waiting.is_empty() {
+        let places = self.max_running().saturating_sub(self.leaving());
+        while !pass.preempted && self.running.len() < places && !self.waiting.is_empty() {
             match self.next_candidate(pass) {
                 Candidate::Wait => break,
                 Candidate::Refuse(id, how) => {
@@ -184,6 +196,15 @@ impl Scheduler {
         }
     }
 
+    /// Places that are not free yet although their requests are done ([`Timing::async_scheduling`]). An empty batch has
+    /// nothing to be ahead of.
+    ///
+    /// [`Timing::async_scheduling`]: crate::perf::Timing::async_scheduling
+    fn leaving(&self) -> usize {
+        let (passes, places) = self.leaving;
+        if passes == self.passes && !self.running.is_empty() { places } else { 0 }
+    }
+
     fn next_candidate(&mut self, pass: &PassState) -> Candidate {
         let is_delivered = |s: &Self, id: u32| {
             let slot = &s.slots[id as usize];
@@ -197,6 +218,9 @@ impl Scheduler {
         };
         let Some(id) = candidate else { return Candidate::Wait };
         let slot = &self.slots[id as usize];
+        if slot.visible_after > self.passes && !self.running.is_empty() {
+            return Candidate::Wait;
+        }
         if self.config.max_model_len.is_some_and(|limit| slot.job.prompt >= limit) {
             return self.refuse(id, Ended::Rejected);
         }
@@ -206,11 +230,15 @@ impl Scheduler {
         if is_delivered(self, id) {
             return Candidate::Admit(id, Cached::default());
         }
-        let blocks = slot.len.div_ceil(self.config.block_size);
+        let blocks = if self.guaranteed {
+            u32::try_from(self.whole_blocks(&slot.job)).unwrap_or(u32::MAX)
+        } else {
+            slot.len.div_ceil(self.config.block_size)
+        };
         if slot.status == Status::Waiting && blocks > self.pool.capacity() {
             return self.refuse(id, Ended::Rejected);
         }
-        let available = self.pool.capacity() - self.pool.active();
+        let available = self.available();
         if let Some(head) = self.blocked_head
             && head.slot == id
             && head.changes == self.pool.changes()
@@ -219,7 +247,7 @@ impl Scheduler {
             return Candidate::Wait;
         }
         // Who still has output to produce computes at least one token; only a prompt without output may be all there.
-        if pass.budget == 0 && slot.job.output > slot.len - slot.job.prompt {
+        if pass.budget == 0 && !self.guaranteed && slot.job.output > slot.len - slot.job.prompt {
             return Candidate::Wait;
         }
         let cached = self.look_up(id);
@@ -277,14 +305,8 @@ impl Scheduler {
     pub fn emit(&mut self, formed: &Formed, end: SimTime) {
         if formed.emits {
             let ready = std::mem::take(&mut self.finished);
-            let step = self.step;
-            self.step += 1;
             self.futile_preemptions = 0;
-            if self.emits_to_clients() {
-                self.log.push(end.as_nanos());
-                self.count_batch_gaps(formed, step, end);
-                self.emitted += u64::from(self.batch.members());
-            }
+            let step = self.tokens.begin_step(end, self.batch.members(), formed.lap(&self.tokens, end));
             let mut done = Vec::new();
             while let Some(id) = self.batch.pop_finished(step) {
                 self.settle_member(id);
@@ -294,6 +316,9 @@ impl Scheduler {
                 self.emit_bursts(&ready, step, end, &mut done);
             } else {
                 self.emit_loose(&ready, step, end, &mut done);
+            }
+            if self.config.timing.async_scheduling {
+                self.leaving = (self.passes, done.len());
             }
             done.sort_unstable_by_key(|id| self.slots[*id as usize].admitted);
             for id in done {
@@ -308,19 +333,6 @@ impl Scheduler {
                 Ended::Failed => self.fail(id),
                 Ended::Completed | Ended::Rejected => self.finish(id, how),
             }
-        }
-    }
-
-    /// The members of the batch all emitted in the step before, so they share one gap.
-    fn count_batch_gaps(&mut self, formed: &Formed, step: u64, end: SimTime) {
-        let members = u64::from(self.batch.members());
-        if members == 0 {
-            return;
-        }
-        let gap = end.as_nanos() - self.log.end(step - 1);
-        match formed.occupancy {
-            Some((duration, blocks)) if duration.as_nanos() == gap => self.gaps.add_step(blocks, members),
-            _ => self.gaps.add(gap, members),
         }
     }
 
@@ -343,39 +355,7 @@ impl Scheduler {
 
     /// Records one token of a request outside the batch.
     pub(super) fn note_token(&mut self, id: u32, step: u64, end: SimTime) {
-        let visible = self.emits_to_clients();
         let slot = &mut self.slots[id as usize];
-        slot.emitted += 1;
-        if !visible {
-            return;
-        }
-        self.emitted += 1;
-        let before = match slot.spans.last_mut() {
-            Some(span) if span.last == step => {
-                slot.burst_extra += 1;
-                Some(end.as_nanos())
-            }
-            Some(span) => {
-                let before = self.log.end(span.last);
-                if span.last + 1 == step {
-                    span.last = step;
-                } else {
-                    slot.spans.push(TokenSpan { first: step, last: step });
-                }
-                Some(before)
-            }
-            None => {
-                slot.spans.push(TokenSpan { first: step, last: step });
-                slot.job.last_token.map(SimTime::as_nanos)
-            }
-        };
-        if let Some(before) = before {
-            self.gaps.add(end.as_nanos() - before, 1);
-        }
-        if slot.first.is_none() {
-            slot.first = Some(end);
-        } else if slot.second.is_none() {
-            slot.second = Some(end);
-        }
+        self.tokens.note(&mut slot.trail, slot.job.last_token, step, end);
     }
 }

@@ -4,7 +4,7 @@ use crate::perf::PrefillChunk;
 use crate::scenario::Role;
 use crate::sim::kv::{Hit, Home};
 
-use super::scheduler::{Scheduler, Share, Status};
+use super::scheduler::{Share, Status, VllmScheduler};
 
 /// What is left to give in a pass, and what the prefill part of it will cost.
 #[derive(Debug, Clone, Copy, Default)]
@@ -41,11 +41,11 @@ pub(super) struct Cached {
     pub active: u32,
 }
 
-impl Scheduler {
+impl VllmScheduler {
     /// Looks up how much of a request is resident; the hits stay in `self.hits`.
     ///
     /// A request that still has tokens to produce computes at least its last block again, because the model needs that
-    /// block's output; speculative decoding recomputes one block more.
+    /// block's output; speculative decoding recomputes one block more. TensorRT-LLM leaves all that out.
     pub(super) fn look_up(&mut self, id: u32) -> Cached {
         self.hits.clear();
         if !self.config.enable_prefix_caching {
@@ -63,7 +63,7 @@ impl Scheduler {
         }
         let active: u32 = self.hits.iter().filter(|h| h.is_active()).map(|h| Hit::blocks(*h)).sum();
         let mut cached = Cached { tokens: at * size, active: active * size };
-        if slot.job.output > slot.len - slot.job.prompt {
+        if !self.guaranteed && slot.job.output > slot.len - slot.job.prompt {
             let limit = (slot.len - 1) / size * size;
             cached.tokens = cached.tokens.min(limit);
             cached.active = cached.active.min(limit);

@@ -3,14 +3,14 @@
 use std::collections::VecDeque;
 
 use crate::perf::{PassTimer, PrefillChunk};
-use crate::scenario::{EngineConfig, PreemptionMode, Role, Semantics};
+use crate::scenario::{EngineConfig, PreemptionMode, Role, SchedulerKind, Semantics};
 use crate::sim::kv::{Held, Hit, Home, KvPool, PromptIndex, Segment};
 use crate::time::SimTime;
 
 use super::batch::DecodeBatch;
 use super::gaps::GapCounts;
 use super::speculative::BurstSampler;
-use super::tokens::{PassLog, TokenSpan};
+use super::tokens::{TokenLog, Trail};
 use super::transfer::Transfers;
 
 /// Requests that may give way in a row without anybody emitting or ending.
@@ -130,20 +130,17 @@ pub(super) struct Slot {
     pub recompute_until: u32,
     /// Admission order.
     pub admitted: u64,
+    /// Passes of the scheduler that must be behind before it can be admitted.
+    pub visible_after: u64,
     /// `Some(step)`: member of the decode batch whose state above is that after `step`.
     pub batched: Option<u64>,
     pub share: Share,
-    pub spans: Vec<TokenSpan>,
-    /// Tokens emitted together with another one.
-    pub burst_extra: u32,
-    pub emitted: u32,
-    pub first: Option<SimTime>,
-    pub second: Option<SimTime>,
+    pub trail: Trail,
 }
 
-/// One data-parallel rank: a scheduler with a KV pool of its own.
+/// A vLLM-style scheduler with its KV pool; TensorRT-LLM is a variant of it.
 #[derive(Debug)]
-pub struct Scheduler {
+pub struct VllmScheduler {
     pub(super) config: EngineConfig,
     pub(super) semantics: Semantics,
     pub(super) timer: PassTimer,
@@ -165,10 +162,10 @@ pub struct Scheduler {
     pub(super) pass: u64,
     /// Passes that did anything.
     pub(super) passes: u64,
-    /// Next step of the decode batch; equals the log's next index where tokens are visible.
-    pub(super) step: u64,
-    pub(super) log: PassLog,
-    pub(super) gaps: GapCounts,
+    pub(super) tokens: TokenLog,
+    /// Places of requests that the last pass finished while the next one was put together already: how many passes were
+    /// behind then, and how many places.
+    pub(super) leaving: (u64, usize),
     /// What the head of the queue was found to lack, and the pool's state then.
     pub(super) blocked_head: Option<BlockedHead>,
     pub(super) events: Vec<EngineEvent>,
@@ -179,7 +176,8 @@ pub struct Scheduler {
     pub(super) ended_early: Vec<u32>,
     pub(super) rejected: Vec<(u32, Ended)>,
     pub(super) preemptions: u64,
-    pub(super) emitted: u64,
+    /// Requests are admitted only with room for their whole output, so nobody gives way (TensorRT-LLM).
+    pub(super) guaranteed: bool,
     /// Whether decoding requests may join the batch: not with speculation, nor where generated blocks have names.
     pub(super) batching: bool,
     /// Pass and step in which the batch was last scheduled as a whole.
@@ -187,8 +185,6 @@ pub struct Scheduler {
     pub(super) batch_step: u64,
     /// Reserved for the bursts of the pass being formed.
     pub(super) burst_blocks: u32,
-    /// Length of the pass log at which it is trimmed next.
-    pub(super) log_limit: usize,
     /// Requests that gave way since anybody emitted or ended.
     pub(super) futile_preemptions: u32,
     /// Requests given up, with the reason.
@@ -197,8 +193,6 @@ pub struct Scheduler {
     pub(super) ending: Vec<u32>,
     /// Start of the latest pass.
     pub(super) last_start: SimTime,
-    /// Gaps of requests that failed after they had emitted.
-    pub(super) removed_gaps: Vec<(u64, u64)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -208,7 +202,7 @@ pub(super) struct BlockedHead {
     pub changes: u64,
 }
 
-impl Scheduler {
+impl VllmScheduler {
     /// An idle scheduler; `rank` is its index within its pool and offsets the seed of speculative decoding.
     pub fn new(
         config: &EngineConfig,
@@ -223,18 +217,18 @@ impl Scheduler {
             pool: KvPool::new(config.num_gpu_blocks, prompts.nodes()),
             batch: DecodeBatch::new(if batching { config.block_size } else { 1 }),
             batching,
+            guaranteed: config.scheduler == SchedulerKind::TrtLlm,
             batch_pass: 0,
             batch_step: 0,
             burst_blocks: 0,
-            log_limit: 8_192,
             ending: Vec::new(),
             futile_preemptions: 0,
             dead_ends: Vec::new(),
             last_start: SimTime::ZERO,
-            removed_gaps: Vec::new(),
             sampler: config.speculation.as_ref().map(|s| BurstSampler::new(s, rank)),
             config: config.clone(),
             semantics,
+            tokens: TokenLog::new(config.role != Role::Prefill, !timer.by_occupancy()),
             timer,
             slots: Vec::new(),
             vacant: Vec::new(),
@@ -246,9 +240,7 @@ impl Scheduler {
             next_admission: 0,
             pass: 0,
             passes: 0,
-            step: 0,
-            log: PassLog::default(),
-            gaps: GapCounts::default(),
+            leaving: (0, 0),
             blocked_head: None,
             events: Vec::new(),
             hits: Vec::new(),
@@ -257,7 +249,6 @@ impl Scheduler {
             ended_early: Vec::new(),
             rejected: Vec::new(),
             preemptions: 0,
-            emitted: 0,
         }
     }
 
@@ -288,7 +279,7 @@ impl Scheduler {
 
     /// Token gaps so far, with the timer that explains them.
     pub fn gaps(&self) -> (&GapCounts, &PassTimer) {
-        (&self.gaps, &self.timer)
+        (self.tokens.gaps(), &self.timer)
     }
 
     /// What times its passes.
@@ -313,7 +304,7 @@ impl Scheduler {
 
     /// Output tokens emitted to clients so far.
     pub fn emitted(&self) -> u64 {
-        self.emitted
+        self.tokens.emitted
     }
 
     /// Whether tokens made here are seen by clients.
@@ -348,24 +339,30 @@ impl Scheduler {
     }
 
     /// Appends a request to the waiting queue.
-    pub fn submit(&mut self, job: Job, prompts: &PromptIndex) {
+    pub fn submit(&mut self, mut job: Job, prompts: &PromptIndex) {
+        if self.guaranteed {
+            job.output = self.guaranteed_output(&job);
+        }
         let slot = self.new_slot(job, Status::Waiting, prompts);
         if job.hold {
             self.transfers.expect_hold();
+        }
+        if self.config.timing.async_scheduling && self.unfinished > 0 {
+            // The next pass is put together already.
+            self.slots[slot as usize].visible_after = self.passes + 1;
         }
         self.waiting.push_back(slot);
         self.unfinished += 1;
     }
 
     pub(super) fn new_slot(&mut self, job: Job, status: Status, prompts: &PromptIndex) -> u32 {
-        let (mut held, mut path, mut spans) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut held, mut path, mut trail) = (Vec::new(), Vec::new(), Trail::default());
         let reused = self.vacant.pop();
         if let Some(id) = reused {
             let old = &mut self.slots[id as usize];
             held = std::mem::take(&mut old.held);
             path = std::mem::take(&mut old.path);
-            spans = std::mem::take(&mut old.spans);
-            spans.clear();
+            trail = old.trail.reuse();
         }
         if self.config.enable_prefix_caching {
             prompts.path(job.request, job.prompt, &mut path);
@@ -385,13 +382,10 @@ impl Scheduler {
             tail: None,
             recompute_until: 0,
             admitted: 0,
+            visible_after: 0,
             batched: None,
             share: Share::default(),
-            spans,
-            burst_extra: 0,
-            emitted: 0,
-            first: None,
-            second: None,
+            trail,
         };
         if let Some(id) = reused {
             self.slots[id as usize] = slot;
@@ -462,6 +456,9 @@ impl Scheduler {
 
     /// Takes a running request out of the batch and to the front of the queue; returns it, or `None` when nobody runs.
     pub(super) fn preempt(&mut self) -> Option<u32> {
+        if self.guaranteed {
+            return None;
+        }
         let position = match self.config.preemption_mode {
             PreemptionMode::Lifo => self.running.len().checked_sub(1)?,
             PreemptionMode::Fifo => (!self.running.is_empty()).then_some(0)?,
@@ -517,19 +514,8 @@ impl Scheduler {
         if slot.job.hold {
             self.transfers.hold_dropped();
         }
-        let last = slot.spans.last().map(|s| SimTime::from_nanos(self.log.end(s.last)));
-        if how == Ended::Completed {
-            self.note_extremes(id);
-        }
         let slot = &self.slots[id as usize];
-        self.events.push(EngineEvent::Ended {
-            request,
-            how,
-            tokens: if self.config.role == Role::Prefill { 0 } else { slot.emitted },
-            first: slot.first,
-            second: slot.second,
-            last,
-        });
+        self.events.push(self.tokens.ended(request, how, &slot.trail, slot.job.last_token));
         self.release_blocks(id);
         self.ending.push(id);
     }
@@ -559,11 +545,10 @@ impl Scheduler {
 
     /// Ends a request as failed; its tokens do not count.
     pub(super) fn fail(&mut self, id: u32) {
-        self.forget_gaps(id);
+        let slot = &self.slots[id as usize];
+        self.tokens.remove(&slot.trail, slot.job.last_token);
         self.finish(id, Ended::Failed);
-        let slot = &mut self.slots[id as usize];
-        slot.spans.clear();
-        slot.emitted = 0;
+        self.slots[id as usize].trail.clear();
     }
 
     /// Requests that were given up, with the reason.

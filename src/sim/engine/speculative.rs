@@ -9,7 +9,7 @@ use rand::{RngCore, SeedableRng};
 use crate::scenario::Speculation;
 use crate::time::SimTime;
 
-use super::scheduler::Scheduler;
+use super::scheduler::VllmScheduler;
 
 /// Draws burst lengths for one scheduler.
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ impl BurstSampler {
     }
 }
 
-impl Scheduler {
+impl VllmScheduler {
     /// Reserves the blocks that the longest bursts of all ready requests could need, making others give way if there
     /// are too few. Returns whether any token comes out.
     pub(super) fn reserve_bursts(&mut self) -> bool {

@@ -4,33 +4,24 @@ use crate::perf::DecodeLoad;
 use crate::scenario::Role;
 use crate::time::SimTime;
 
-use super::scheduler::{Scheduler, Share};
+use super::scheduler::{Share, Slot, VllmScheduler};
+use super::tokens::{Lap, TokensSoFar};
 
-/// The pass log is trimmed when it has grown this much beyond what is needed.
-const LOG_SLACK: usize = 8_192;
-
-impl Scheduler {
+impl VllmScheduler {
     /// Brings a member of the decode batch up to date and takes it out of the batch.
     pub(super) fn settle_member(&mut self, id: u32) {
-        let visible = self.emits_to_clients();
         let slot = &mut self.slots[id as usize];
         let Some(since) = slot.batched.take() else { return };
-        let emitted = (self.step - 1 - since) as u32;
+        let emitted = (self.tokens.step - 1 - since) as u32;
         let size = self.config.block_size;
         let blocks = slot.allocated.div_ceil(size);
         slot.len += emitted;
-        slot.emitted += emitted;
         slot.computed = slot.len - 1;
         slot.allocated = slot.len - 1;
-        if visible && let Some(span) = slot.spans.last_mut() {
-            span.last += u64::from(emitted);
-            if slot.second.is_none() && emitted > 0 {
-                slot.second = Some(SimTime::from_nanos(self.log.end(since + 1)));
-            }
-        }
+        self.tokens.catch_up(&mut slot.trail, since, emitted);
         let len = slot.len;
-        self.batch.leave(self.step - 1, len);
-        if self.batch_pass == self.pass && self.step == self.batch_step {
+        self.batch.leave(self.tokens.step - 1, len);
+        if self.batch_pass == self.pass && self.tokens.step == self.batch_step {
             // Scheduled in this pass, whose tokens are not out yet: the last token is being computed.
             let slot = &mut self.slots[id as usize];
             slot.computed = len;
@@ -73,11 +64,10 @@ impl Scheduler {
         if self.running.len() >= self.max_running() {
             return true;
         }
-        // Blocks in use only grow while the batch decodes, so a head that waits for room goes on waiting.
+        // Blocks in use only grow while the batch decodes (and what is promised shrinks alike), so a head that waits for
+        // room goes on waiting.
         self.blocked_head.is_some_and(|blocked| {
-            blocked.slot == *head
-                && blocked.changes == self.pool.changes()
-                && blocked.needed > self.pool.capacity() - self.pool.active()
+            blocked.slot == *head && blocked.changes == self.pool.changes() && blocked.needed > self.available()
         })
     }
 
@@ -92,42 +82,33 @@ impl Scheduler {
             self.grind(finish);
             return now;
         }
-        let members = u64::from(self.batch.members());
+        let members = self.batch.members();
         let mut at = now;
         // The first gap also holds whatever lay between the passes; from then on a gap is a pass.
-        let mut lag = now.as_nanos() - self.log.end(self.step - 1);
-        let mut needs = self.batch.needs_from(self.step);
-        let mut len_sum = self.batch.len_sum(self.step);
+        let mut follows = now.as_nanos() == self.tokens.end(self.tokens.step - 1);
+        let mut needs = self.batch.needs_from(self.tokens.step);
         let by_occupancy = self.timer.by_occupancy();
-        let mut stretch = self.timer.stretch(members);
-        while at < until && self.step < finish {
+        let load =
+            DecodeLoad { count: u64::from(members), len_sum: self.batch.len_sum(self.tokens.step), active_tokens: 0 };
+        let mut stretch = self.timer.stretch(load);
+        while at < until && self.tokens.step < finish {
             let blocks = needs.next();
             if blocks > 0 && !self.pool.take_private(blocks) {
                 break;
             }
             self.last_start = at;
             let active = self.pool.active();
-            let duration = if by_occupancy {
-                self.timer.at_occupancy(active)
+            let (duration, lap) = if by_occupancy {
+                (self.timer.at_occupancy(active), Lap::Occupancy(active))
             } else {
-                let active_tokens = self.timer.tokens(active);
-                stretch.decode(DecodeLoad { count: members, len_sum, active_tokens })
+                (stretch.next(self.timer.tokens(active)), Lap::Steady)
             };
-            len_sum += members;
-            if lag != 0 {
-                self.gaps.add(lag + duration.as_nanos(), members);
-                lag = 0;
-            } else if by_occupancy {
-                self.gaps.add_step(active, members);
-            } else {
-                self.gaps.add_near(duration.as_nanos(), members);
-            }
             at += duration;
-            self.log.push(at.as_nanos());
-            self.step += 1;
+            self.tokens.begin_step(at, members, if follows { lap } else { Lap::Other });
+            follows = true;
             self.passes += 1;
-            self.emitted += members;
         }
+        self.tokens.end_stretch(members);
         let remarks = stretch.finish();
         self.timer.note(remarks);
         self.trim_log();
@@ -136,99 +117,42 @@ impl Scheduler {
 
     /// Decoding takes no time on a prefill worker: all its passes up to the next finish happen at one instant.
     fn grind(&mut self, finish: u64) {
-        let steps = finish.saturating_sub(self.step);
-        let blocks = self.batch.blocks_needed_over(self.step, steps);
+        let steps = finish.saturating_sub(self.tokens.step);
+        let blocks = self.batch.blocks_needed_over(self.tokens.step, steps);
         if steps == 0 || blocks > u64::from(self.pool.obtainable()) || !self.pool.take_private(blocks as u32) {
             return;
         }
-        self.step += steps;
+        self.tokens.step += steps;
         self.passes += steps;
+    }
+
+    /// Requests whose tokens are not published: running, waiting, or ended in the pass in progress.
+    fn in_flight(&self) -> impl Iterator<Item = &Slot> {
+        let ids = self.running.iter().chain(&self.waiting).chain(&self.ending);
+        ids.map(|id| &self.slots[*id as usize])
     }
 
     /// Forgets pass ends that no request in flight refers to.
     pub(super) fn trim_log(&mut self) {
-        if self.log.len() < self.log_limit {
-            return;
-        }
-        let needed = self
-            .running
-            .iter()
-            .chain(self.waiting.iter())
-            .chain(self.ending.iter())
-            .filter_map(|id| self.slots[*id as usize].spans.first())
-            .map(|span| span.first)
-            .min()
-            .unwrap_or(self.step);
-        self.log.forget_before(needed.min(self.step.saturating_sub(1)));
-        self.log_limit = self.log.len() * 2 + LOG_SLACK;
-    }
-
-    /// Notes the shortest and longest gap of a request that is about to leave, where they cannot be told from counts.
-    pub(super) fn note_extremes(&mut self, id: u32) {
-        if self.timer.by_occupancy() || !self.emits_to_clients() {
-            return;
-        }
-        let slot = &self.slots[id as usize];
-        let mut note = |low, high| self.gaps.note_extremes(low, high);
-        if let Some((low, high)) = self.log.extremes(&slot.spans) {
-            note(low, high);
-        }
-        for pair in slot.spans.windows(2) {
-            let gap = self.log.end(pair[1].first) - self.log.end(pair[0].last);
-            note(gap, gap);
-        }
-        if let (Some(before), Some(first)) = (slot.job.last_token, slot.first) {
-            let gap = first.as_nanos() - before.as_nanos();
-            note(gap, gap);
-        }
-        if slot.burst_extra > 0 {
-            note(0, 0);
-        }
-    }
-
-    /// Takes the gaps of a request that will not complete out of the statistics.
-    pub(super) fn forget_gaps(&mut self, id: u32) {
-        let mut gaps = Vec::new();
-        self.gaps_of(id, &mut gaps);
-        self.removed_gaps.extend(gaps);
-    }
-
-    fn gaps_of(&self, id: u32, gaps: &mut Vec<(u64, u64)>) {
-        let slot = &self.slots[id as usize];
-        if slot.emitted == 0 || !self.emits_to_clients() {
-            return;
-        }
-        if let (Some(before), Some(first)) = (slot.job.last_token, slot.first) {
-            gaps.push((first.as_nanos() - before.as_nanos(), 1));
-        }
-        self.log.gaps(&slot.spans, gaps);
-        if slot.burst_extra > 0 {
-            gaps.push((0, u64::from(slot.burst_extra)));
+        if self.tokens.is_long() {
+            let needed = self.in_flight().filter_map(|slot| slot.trail.begin()).min();
+            self.tokens.trim(needed.unwrap_or(self.tokens.step));
         }
     }
 
     /// The gaps of every request in flight and of those that failed, in no order: they do not count in the report.
     pub fn uncounted_gaps(&mut self) -> Vec<(u64, u64)> {
         self.settle_batch();
-        let mut gaps = self.removed_gaps.clone();
-        for id in self.running.iter().chain(self.waiting.iter()).chain(self.ending.iter()) {
-            self.gaps_of(*id, &mut gaps);
+        let mut gaps = self.tokens.removed().to_vec();
+        for slot in self.in_flight() {
+            self.tokens.gaps_of(&slot.trail, slot.job.last_token, &mut gaps);
         }
         gaps
     }
 
-    /// Tokens, first and last token time of a request in flight, for records of unfinished requests.
-    pub fn tokens_in_flight(&mut self) -> Vec<(u32, u32, Option<SimTime>, Option<SimTime>, Option<SimTime>)> {
+    /// Tokens, first, second and last token time of every request in flight, for records of unfinished requests.
+    pub fn tokens_in_flight(&mut self) -> Vec<TokensSoFar> {
         self.settle_batch();
-        self.running
-            .iter()
-            .chain(self.waiting.iter())
-            .chain(self.ending.iter())
-            .map(|id| {
-                let slot = &self.slots[*id as usize];
-                let last = slot.spans.last().map(|s| SimTime::from_nanos(self.log.end(s.last)));
-                (slot.job.request, slot.emitted, slot.first, slot.second, last)
-            })
-            .collect()
+        self.in_flight().map(|slot| self.tokens.so_far(slot.job.request, &slot.trail)).collect()
     }
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::sim::kv::PromptIndex;
 
-use super::scheduler::{EngineEvent, Job, Scheduler, Status};
+use super::scheduler::{EngineEvent, Job, Status, VllmScheduler};
 
 /// Blocks are reserved for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,11 +26,14 @@ struct Pending {
     failed_at: Option<u64>,
 }
 
+/// What is reserved for a request on its way.
 #[derive(Debug, Clone, Copy)]
-struct Reserved {
-    slot: u32,
-    resident: u32,
-    fresh: u32,
+pub(super) struct Reserved {
+    pub slot: u32,
+    /// Blocks found here.
+    pub resident: u32,
+    /// Blocks to be filled by the transfer.
+    pub fresh: u32,
 }
 
 /// Hand-offs of one scheduler.
@@ -71,18 +74,59 @@ impl Transfers {
         self.expected_holds -= 1;
     }
 
+    /// The slot of a held request, which is held no longer.
+    pub fn take_held(&mut self, request: u32) -> Option<u32> {
+        self.held.remove(&request)
+    }
+
     /// Blocks or a running place may have become free.
     pub fn capacity_changed(&mut self) {
         self.generation += 1;
     }
+
+    /// Queues an announced request.
+    pub fn announce(&mut self, slot: u32) {
+        self.pending.push_back(Pending { slot, failed_at: None });
+    }
+
+    /// The slot at the head of the announced requests, if it may be tried now: it must not have been since the last
+    /// change of capacity, and there must be `room`. Counts as a try either way.
+    pub fn attempt(&mut self, room: bool) -> Option<u32> {
+        let head = self.pending.front_mut()?;
+        let tried = head.failed_at == Some(self.generation);
+        head.failed_at = Some(self.generation);
+        (room && !tried).then_some(head.slot)
+    }
+
+    /// The announced request at the head has its blocks.
+    pub fn reserve(&mut self, request: u32, reserved: Reserved) {
+        self.pending.pop_front();
+        self.reserved.insert(request, reserved);
+    }
+
+    /// What is reserved for a request, no longer.
+    pub fn take_reserved(&mut self, request: u32) -> Option<Reserved> {
+        self.reserved.remove(&request)
+    }
+
+    /// Gives up the announced request at the head.
+    pub fn drop_head(&mut self) -> Option<u32> {
+        self.pending.pop_front().map(|pending| pending.slot)
+    }
+
+    /// Gives up the announced requests for which `is_given_up` holds.
+    pub fn drop_pending(&mut self, is_given_up: impl Fn(u32) -> bool) -> Option<u32> {
+        let position = self.pending.iter().position(|pending| is_given_up(pending.slot))?;
+        self.pending.remove(position).map(|pending| pending.slot)
+    }
 }
 
-impl Scheduler {
+impl VllmScheduler {
     /// Announces a request whose prompt will be transferred here; with `try_now` the head of the announced requests is
     /// given an attempt.
     pub fn expect_transfer(&mut self, job: Job, prompts: &PromptIndex, try_now: bool) -> Option<Reservation> {
         let slot = self.new_slot(job, Status::Expected, prompts);
-        self.transfers.pending.push_back(Pending { slot, failed_at: None });
+        self.transfers.announce(slot);
         if try_now { self.try_reservation() } else { None }
     }
 
@@ -93,15 +137,8 @@ impl Scheduler {
 
     /// Tries to reserve blocks for the request at the head of the announced ones.
     pub fn try_reservation(&mut self) -> Option<Reservation> {
-        let generation = self.transfers.generation;
-        let full = self.running.len() >= self.max_running();
-        let head = self.transfers.pending.front_mut()?;
-        let tried = head.failed_at == Some(generation);
-        head.failed_at = Some(generation);
-        if full || tried {
-            return None;
-        }
-        let id = head.slot;
+        let room = self.running.len() < self.max_running();
+        let id = self.transfers.attempt(room)?;
         let size = self.config.block_size;
         let slot = &self.slots[id as usize];
         let blocks = slot.job.prompt.div_ceil(size);
@@ -113,15 +150,14 @@ impl Scheduler {
         if !self.pool.reserve(&self.hits, resident, fresh, &mut slot.held) {
             return None;
         }
-        self.transfers.pending.pop_front();
         let request = slot.job.request;
-        self.transfers.reserved.insert(request, Reserved { slot: id, resident, fresh });
+        self.transfers.reserve(request, Reserved { slot: id, resident, fresh });
         Some(Reservation { request, missing_tokens: u64::from(fresh) * u64::from(size) })
     }
 
     /// The transfer is over: the request joins the waiting queue with its prompt in place. May reserve for the next one.
     pub fn activate(&mut self, request: u32) -> Option<Reservation> {
-        let reserved = self.transfers.reserved.remove(&request)?;
+        let reserved = self.transfers.take_reserved(request)?;
         let id = reserved.slot;
         self.pool.consume_reserved(reserved.fresh);
         let size = self.config.block_size;
@@ -140,7 +176,7 @@ impl Scheduler {
 
     /// The other side has the blocks: give them up here. May reserve for an announced request.
     pub fn release_source(&mut self, request: u32) -> Option<Reservation> {
-        let id = self.transfers.held.remove(&request)?;
+        let id = self.transfers.take_held(request)?;
         self.release_blocks(id);
         self.forget(id);
         self.transfers.capacity_changed();
@@ -149,11 +185,11 @@ impl Scheduler {
 
     /// Gives up the announced request at the head, which can get no blocks.
     pub(super) fn fail_pending_transfer(&mut self) -> Option<(u32, String)> {
-        let pending = self.transfers.pending.pop_front()?;
-        let slot = &self.slots[pending.slot as usize];
+        let id = self.transfers.drop_head()?;
+        let slot = &self.slots[id as usize];
         let (request, reason) = (slot.job.request, self.shortage(slot.job.prompt));
         self.events.push(EngineEvent::failed(request));
-        self.forget(pending.slot);
+        self.forget(id);
         self.transfers.capacity_changed();
         Some((request, reason))
     }

@@ -2,6 +2,8 @@
 
 mod pool;
 mod prompts;
+mod radix;
 
 pub use pool::{Held, Hit, Home, KvPool};
 pub use prompts::{PromptIndex, Segment};
+pub use radix::{PageKey, ROOT, RadixCache, Stamp};

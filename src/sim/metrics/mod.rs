@@ -6,4 +6,4 @@ mod sketch;
 pub use outcome::{
     FinalStatus, HandoffRecord, Outcome, RequestRecord, ScalingEvent, Snapshot, WorkerSnapshot, WorkerState,
 };
-pub use sketch::{Distribution, key_of};
+pub use sketch::{Distribution, bound_of, key_of};

@@ -51,6 +51,11 @@ pub fn key_of(value: f64) -> i32 {
     (key as i32).clamp(-MAX_KEY, MAX_KEY)
 }
 
+/// Largest value of a bucket, but for rounding.
+pub fn bound_of(key: i32) -> f64 {
+    (f64::from(key) * log_gamma()).exp()
+}
+
 impl Distribution {
     /// Adds `count` samples of `value` (finite, zero or more).
     pub fn add(&mut self, value: f64, count: u64) {

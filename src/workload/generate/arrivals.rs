@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn a_ramp_reaches_its_rate_and_stays_there() {
         // From 1 to 3 in 10 s: 20 ticks.
-        for (ticks, time) in [(2.25, 2.071_067_811_865_475_5), (20.0, 10.0), (26.0, 12.0)] {
+        for (ticks, time) in [(2.5, 2.071_067_811_865_475_5), (20.0, 10.0), (26.0, 12.0)] {
             assert!((ramp_time(ticks, 1.0, 3.0, 10.0).unwrap() - time).abs() < 1e-9, "{ticks}");
         }
         assert!((ramp_time(4.0, 0.0, 2.0, 4.0).unwrap() - 4.0).abs() < 1e-12);
