@@ -1,7 +1,8 @@
-//! Rows that wait for others.
+//! Mooncake rows that wait for others.
 
 #![no_main]
 
 use dynosim::scenario::TraceFormat;
+use dynosim_fuzz::trace;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| dynosim_fuzz::trace(Some(TraceFormat::AgenticMooncake), data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| trace::open_both(Some(TraceFormat::AgenticMooncake), data));

@@ -1,7 +1,8 @@
-//! Agent sessions by their lengths.
+//! Agent sessions of Applied Compute.
 
 #![no_main]
 
 use dynosim::scenario::TraceFormat;
+use dynosim_fuzz::trace;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| dynosim_fuzz::trace(Some(TraceFormat::AppliedComputeAgentic), data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| trace::open_both(Some(TraceFormat::AppliedComputeAgentic), data));

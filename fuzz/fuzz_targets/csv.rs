@@ -1,7 +1,8 @@
-//! Any CSV.
+//! CSV traces of any kind.
 
 #![no_main]
 
 use dynosim::scenario::TraceFormat;
+use dynosim_fuzz::trace;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| dynosim_fuzz::trace(Some(TraceFormat::Csv), data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| trace::open_both(Some(TraceFormat::Csv), data));

@@ -1,5 +1,7 @@
-//! Files whose format is not named.
+//! Traces whose format is not named.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| dynosim_fuzz::trace(None, data));
+use dynosim_fuzz::trace;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| trace::open_both(None, data));

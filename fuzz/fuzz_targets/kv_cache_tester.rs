@@ -3,5 +3,6 @@
 #![no_main]
 
 use dynosim::scenario::TraceFormat;
+use dynosim_fuzz::trace;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| dynosim_fuzz::trace(Some(TraceFormat::KvCacheTester), data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| trace::open_both(Some(TraceFormat::KvCacheTester), data));

@@ -1,7 +1,8 @@
-//! Mooncake rows that hold what a turn adds.
+//! Mooncake rows, what each turn adds.
 
 #![no_main]
 
 use dynosim::scenario::TraceFormat;
+use dynosim_fuzz::trace;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| dynosim_fuzz::trace(Some(TraceFormat::MooncakeDelta), data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| trace::open_both(Some(TraceFormat::MooncakeDelta), data));

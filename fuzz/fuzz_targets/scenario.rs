@@ -2,4 +2,6 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| dynosim_fuzz::scenario(data));
+use dynosim_fuzz::scenario;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| scenario::document(data));

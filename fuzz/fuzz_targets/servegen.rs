@@ -2,4 +2,6 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| dynosim_fuzz::profile(data));
+use dynosim_fuzz::trace;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| trace::profile(data));
