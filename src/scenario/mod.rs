@@ -41,7 +41,6 @@ mod traffic;
 mod values;
 
 pub use document::Scenario;
-pub(crate) use error::nearest;
 pub use error::{Place, ScenarioError};
 pub use load::VERSION;
 pub use outputs::Outputs;
