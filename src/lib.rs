@@ -57,5 +57,6 @@ pub mod plot;
 pub mod report;
 pub mod scenario;
 pub mod sim;
+mod text;
 pub mod time;
 pub mod workload;

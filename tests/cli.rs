@@ -167,11 +167,9 @@ fn an_error_is_one_plain_line_that_names_place_key_cause_and_cure() {
         .stderr(
             "error: command line, `extra-engine-args.block_size`: is 1, which the vllm scheduler cannot use; give 2 or more\n",
         );
-    replay(folder.path())
-        .args(["--router-mode", "kv_router"])
-        .assert()
-        .code(2)
-        .stderr("error: command line, `router-mode`: `kv_router` is not supported yet; use round_robin\n");
+    replay(folder.path()).args(["--router-config", r#"{"overlap_credit": 2}"#]).assert().code(2).stderr(
+        "error: command line, `router-config.overlap_credit`: unknown key; did you mean `overlap_score_credit`?\n",
+    );
 }
 
 #[test]
@@ -295,4 +293,42 @@ fn requests_lost_to_a_dead_end_exit_with_one_and_the_report_is_still_written() {
         .stdout(ends_with("Saved full report to: r.json\n"))
         .stderr(contains("warning: dead end"));
     assert_eq!(report(folder.path(), "r.json")["num_requests"], json!(2));
+}
+
+#[test]
+fn every_trace_format_is_replayed_by_its_name_and_by_its_content() {
+    let text = include_str!("../docs/traces.md");
+    let mut count = 0;
+    for block in text.split("\n```").filter(|block| block.contains(" title=")) {
+        let (info, example) = block.split_once('\n').unwrap();
+        let format = info.split_once(" title=").unwrap().1;
+        let folder = folder();
+        fs::write(folder.path().join("a-trace.csv"), example).unwrap();
+        let dataset = r#"{"0": {"input_tokens": "{7: 1.0}", "output_tokens": "{5: 1.0}"}}"#;
+        fs::write(folder.path().join("a-dataset.json"), dataset).unwrap();
+        let more: &[&str] = match format {
+            "applied_compute_agentic" | "kv_cache_tester" => &["--replay-concurrency", "2"],
+            "servegen" => &["--trace-window", "..3"],
+            _ => &[],
+        };
+        let run = |report_name: &str, named: &[&str]| {
+            let args = ["replay", "a-trace.csv", "--report-json", report_name, "--report-jsonl", "rows.jsonl"];
+            dynosim(folder.path()).args(args).args(more).args(named).assert().code(0);
+            let mut report = report(folder.path(), report_name);
+            for key in ["warnings", "wall_time_ms", "processed_tokens_per_s", "processed_output_tokens_per_s"] {
+                report.as_object_mut().unwrap().remove(key);
+            }
+            (report, fs::read_to_string(folder.path().join("rows.jsonl")).unwrap())
+        };
+        let (named, rows) = run("named.json", &["--trace-format", format]);
+        let requests = named["num_requests"].as_u64().unwrap();
+        assert!(requests > 0 && named["completed_requests"] == requests, "{format}: {named}");
+        assert_eq!(rows.lines().count() as u64, requests, "{format}");
+        // Deltas look like whole prompts, and must be named.
+        if format != "mooncake-delta" {
+            assert_eq!(run("found.json", &[]), (named, rows), "{format}");
+        }
+        count += 1;
+    }
+    assert_eq!(count, 10);
 }

@@ -248,3 +248,21 @@ fn wrong_flags_and_files_are_named() {
         assert!(output.stdout.is_empty() && !folder.join("x.jsonl").exists(), "{args:?}");
     }
 }
+
+#[test]
+fn the_guide_shows_what_its_commands_give() {
+    let guide = include_str!("../docs/trace-tools.md");
+    let block = |begin: &str| guide.split(begin).nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("support.json"), block("```json title=support.json\n")).unwrap();
+    stdout(folder, &["trace", "generate", "support.json", "--out", "support.jsonl"]);
+    let text = stdout(folder, &["trace", "stats", "support.jsonl", "--out", "trace-stats.svg"]);
+    assert_eq!(block("```text\n"), text, "docs/trace-tools.md holds another text");
+    let drawn = fs::read_to_string(folder.join("trace-stats.svg")).unwrap();
+    let same = drawn == include_str!("../docs/trace-stats.svg");
+    assert!(
+        same,
+        "docs/trace-stats.svg is another picture: look at the new one, then draw it with the commands of the guide"
+    );
+}

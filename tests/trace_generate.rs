@@ -420,7 +420,9 @@ fn what_would_not_fit_or_never_end_is_refused() {
     let endless = refused(json!({ "duration_s": 1e9, "arrivals": { "process": "constant", "rate_per_s": 1e9 } }));
     assert!(endless.starts_with("`duration_s`: there are more than 50000000 sessions"), "{endless}");
     let long = refused(json!({ "sessions": 2, "turns": 1e9, "input": 1, "output": 1 }));
-    assert!(long.starts_with("`sessions`: the sessions have more than 50000000 requests"), "{long}");
+    assert!(long.starts_with("`turns`: a session has more than 1000000 requests"), "{long}");
+    let calls = refused(json!({ "sessions": 2, "tools": { "calls": 1e12, "output": 0, "result": 0 } }));
+    assert!(calls.starts_with("`turns`: a session has more than 1000000 requests"), "{calls}");
     let stuck = refused(json!({ "sessions": 2, "arrivals": { "process": "mmpp", "states": [
         { "rate_per_s": 1e-9, "mean_s": 0.001 }, { "rate_per_s": 0, "mean_s": 0.001 },
     ] } }));

@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::scenario::ScenarioError;
 use crate::sim::SimError;
-
-/// Longest cause quoted in a message; a hostile line must not fill the screen.
-const MAX_CAUSE: usize = 240;
+use crate::text::shorten;
 
 /// A calibration that cannot be done.
 #[derive(Debug, thiserror::Error)]
@@ -94,13 +92,4 @@ fn data_text(path: &Path, line: Option<usize>, field: &str, cause: &str) -> Stri
         let _ = write!(text, ", `{field}`");
     }
     text + ": " + cause
-}
-
-fn shorten(mut text: String) -> String {
-    if text.len() > MAX_CAUSE {
-        let cut = (0..=MAX_CAUSE).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
-        text.truncate(cut);
-        text.push('…');
-    }
-    text
 }

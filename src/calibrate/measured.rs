@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use crate::text::{json_cause, without_mark};
 use crate::time::SimTime;
 use crate::workload::MAX_TOKENS;
 
@@ -105,9 +106,7 @@ impl Measurements {
     /// # Errors
     /// As [`Self::load`].
     pub fn parse(text: &str, path: &Path) -> Result<Self, CalibrateError> {
-        // A byte-order mark is how some editors begin a file.
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+        let lines = without_mark(text).lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         let rows = lines.map(|(index, line)| Row::parse(line, index + 1, path)).collect::<Result<Vec<_>, _>>()?;
         if rows.len() < FEWEST {
             let cause = format!("has {} requests", rows.len());
@@ -147,11 +146,7 @@ impl Row {
         let fields = match serde_json::from_str(text) {
             Ok(Value::Object(map)) => Fields { map, line, path },
             Ok(_) => return Err(whole("is no JSON object".to_owned())),
-            Err(error) => {
-                // The parser saw one line only; its own line number would mislead.
-                let text = error.to_string();
-                return Err(whole(text.rsplit_once(" at line ").map_or(text.as_str(), |(cause, _)| cause).to_owned()));
-            }
+            Err(error) => return Err(whole(json_cause(&error))),
         };
         let row = Self {
             line,

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use crate::perf::{GpuSpec, ModelConfig};
+use crate::text::without_mark;
 
 use super::error::CalibrateError;
 
@@ -54,8 +55,7 @@ impl Meta {
     }
 
     fn parse(text: &str, path: &Path, folder: Option<&str>) -> Result<Self, CalibrateError> {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let root: Value = serde_json::from_str(text)
+        let root: Value = serde_json::from_str(without_mark(text))
             .map_err(|e| CalibrateError::data(path, None, "", format!("is not JSON: {e}"), "correct the JSON text"))?;
         let Value::Object(map) = root else {
             return Err(CalibrateError::data(path, None, "", "holds no JSON object", "put the settings in braces"));

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use crate::scenario::{Document, Run, Scenario, Topology};
+use crate::text::without_mark;
 
 use super::error::CalibrateError;
 use super::measured::Measurements;
@@ -221,11 +222,10 @@ fn inline(map: &mut Map<String, Value>, key: &str, base: &Path) -> Result<Map<St
         let unreadable = |e| CalibrateError::setting(key, format!("cannot read {}: {e}", path.display()), CURE);
         std::fs::read_to_string(&path).map_err(unreadable)?
     };
-    let object: Map<String, Value> =
-        serde_json::from_str(json.strip_prefix('\u{feff}').unwrap_or(&json)).map_err(|e| {
-            let place = if in_place { String::new() } else { format!("{}: ", path.display()) };
-            CalibrateError::setting(key, format!("{place}no JSON object: {e}"), "correct the JSON text")
-        })?;
+    let object: Map<String, Value> = serde_json::from_str(without_mark(&json)).map_err(|e| {
+        let place = if in_place { String::new() } else { format!("{}: ", path.display()) };
+        CalibrateError::setting(key, format!("{place}no JSON object: {e}"), "correct the JSON text")
+    })?;
     if in_place || key != ENGINE {
         return Ok(object);
     }

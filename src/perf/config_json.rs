@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::text::without_mark;
+
 use super::quantization::{Formats, formats};
 use super::{Experts, ModelShape, PerfError};
 
@@ -27,8 +29,8 @@ const EXPERT_STEP: [&str; 3] = ["decoder_sparse_step", "interleave_moe_layer_ste
 /// Reads the text of a `config.json`; `source` names it in errors.
 pub(super) fn parse(text: &str, source: &str) -> Result<(ModelShape, Formats), PerfError> {
     let cure = "give the config.json of a Hugging Face model";
-    let value: Value =
-        serde_json::from_str(text).map_err(|e| PerfError::data(source, "", format!("is not JSON: {e}"), cure))?;
+    let value: Value = serde_json::from_str(without_mark(text))
+        .map_err(|e| PerfError::data(source, "", format!("is not JSON: {e}"), cure))?;
     let Value::Object(top) = value else {
         return Err(PerfError::data(source, "", "is not a JSON object", cure));
     };

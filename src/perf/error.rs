@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// Longest cause quoted in a message; a hostile file must not fill the screen.
-const MAX_CAUSE: usize = 300;
+use crate::text::shorten;
 
 /// Timing data, or a description of a model or GPU, that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -106,15 +105,6 @@ fn candidate_text(candidates: &[String]) -> String {
         return String::new();
     }
     format!("\nnearest first:\n  {}", candidates.join("\n  "))
-}
-
-fn shorten(mut text: String) -> String {
-    if text.len() > MAX_CAUSE {
-        let cut = (0..=MAX_CAUSE).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
-        text.truncate(cut);
-        text.push('…');
-    }
-    text
 }
 
 #[cfg(test)]

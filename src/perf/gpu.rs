@@ -4,6 +4,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::text::without_mark;
+
 use super::PerfError;
 use super::lookup::{key_cure, nearest, plain};
 
@@ -141,7 +143,7 @@ impl GpuSpec {
     /// # Errors
     /// Names the key that is unknown, missing, of the wrong type, or outside what its unit makes plausible.
     pub fn parse(text: &str, source: &str) -> Result<Self, PerfError> {
-        let value: Value = serde_json::from_str(text)
+        let value: Value = serde_json::from_str(without_mark(text))
             .map_err(|e| PerfError::data(source, "", format!("is not JSON: {e}"), "see docs/gpus.md for the format"))?;
         let object = Object::new(&value, source, "", &KEYS)?;
         let gpu = Self {

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use crate::text::without_mark;
+
 use super::grid::{Axis, Curve, Grid};
 use super::{ForwardPassTable, MemoryParts, ModelShape, PerfError, TableMeta};
 
@@ -86,6 +88,7 @@ impl Document {
             let cause = format!("is \"{schema}\", but only \"{SCHEMA}\" can be read");
             PerfError::data(source, "schema", cause, CURE)
         };
+        let text = without_mark(text);
         let mut reader = serde_json::Deserializer::from_str(text);
         let document: Self = match serde_path_to_error::deserialize(&mut reader) {
             Ok(document) => document,

@@ -53,13 +53,18 @@ impl Frame {
 }
 
 impl Panel {
-    /// The panel in a box of the page.
-    pub(super) fn draw(&self, x: f64, y: f64, width: f64, height: f64) -> Group {
+    /// Height of the legend in a box of this width; 0 without one.
+    pub(super) fn legend_height(&self, width: f64) -> f64 {
+        names::Legend::of(self, width).height()
+    }
+
+    /// The panel in a box of the page; the chart begins below a legend of at most `legend_height`.
+    pub(super) fn draw(&self, (x, y): Spot, (width, height): (f64, f64), legend_height: f64) -> Group {
         let mut group = Group::new()
             .add(TITLE.draw(&TITLE.fit(&self.title, width), x, y + 14.0, Anchor::Start))
             .add(CAPTION.draw(&CAPTION.fit(&self.y.label, width), x, y + 35.0, Anchor::Start));
         let legend = names::Legend::of(self, width);
-        let top = y + 50.0 + legend.height();
+        let top = y + 50.0 + legend_height;
         let bottom = y + height - 42.0;
         let [data_x, data_y] = self.extent();
         let round_x = !matches!(self.x.scale, Scale::Linear) && self.x.from.is_none();
@@ -187,19 +192,20 @@ fn rule_line(x1: f64, y1: f64, x2: f64, y2: f64, color: Color, width: f64) -> Li
 
 fn draw_line(points: &[(f64, f64)], color: Color, steps: bool, panel: &Panel, frame: &Frame) -> Path {
     let mut data = String::new();
-    let mut last = None;
-    for place in panel.places(points, frame) {
-        let Some((x, y)) = place.map(|(x, y)| (px(x), px(y))) else {
-            last = None;
-            continue;
+    let mut drawn = false;
+    // Writing to a string cannot fail.
+    for (point, place) in points.iter().zip(panel.places(points, frame)) {
+        let _ = match place.map(|(x, y)| (px(x), px(y))) {
+            Some((x, y)) if !drawn => write!(data, "M{x} {y}"),
+            Some((x, y)) if steps => write!(data, "H{x}V{y}"),
+            Some((x, y)) => write!(data, "L{x} {y}"),
+            // The value before a gap holds until it.
+            None if drawn && steps && panel.x.shows(point.0) => {
+                write!(data, "H{}", px(frame.at((point.0, frame.y.low)).0))
+            }
+            None => Ok(()),
         };
-        // Writing to a string cannot fail.
-        let _ = match last {
-            None => write!(data, "M{x} {y}"),
-            Some(_) if steps => write!(data, "H{x}V{y}"),
-            Some(_) => write!(data, "L{x} {y}"),
-        };
-        last = Some((x, y));
+        drawn = place.is_some();
     }
     Path::new()
         .set("d", data)
@@ -260,9 +266,10 @@ fn draw_rule(group: Group, rule: &Rule, frame: &Frame, room: &mut Room) -> Group
         let places = [place(at.0 + 6.0, top, Anchor::Start), place(at.0 - 6.0, top, Anchor::End)];
         (rule_line(at.0, frame.top, at.0, frame.bottom, rule.color, 1.5), places.to_vec())
     } else {
-        let heights = [at.1 - 6.0, at.1 + 15.0];
+        // Above the line, unless that is above the frame.
+        let heights = [at.1 - 6.0, at.1 + 15.0].into_iter().filter(|base| base - face.size > frame.top);
         let sides = [(frame.left + 6.0, Anchor::Start), (frame.right - 6.0, Anchor::End)];
-        let places = heights.iter().flat_map(|base| sides.map(|(x, anchor)| place(x, *base, anchor)));
+        let places = heights.flat_map(|base| sides.map(|(x, anchor)| place(x, base, anchor)));
         (rule_line(frame.left, at.1, frame.right, at.1, rule.color, 1.5), places.collect())
     };
     let text = room.take(&face, &rule.label, &places).map(|at| halo(face.draw(&rule.label, at.x, at.base, at.anchor)));

@@ -101,9 +101,11 @@ impl Figure {
         let columns = self.columns.min(self.panels.len().max(1));
         let width = (inner - GUTTER * (columns - 1) as f64) / columns as f64;
         for row in self.panels.chunks(columns) {
+            // Charts side by side begin at one height.
+            let legends = row.iter().map(|panel| panel.legend_height(width)).fold(0.0, f64::max);
             for (column, panel) in row.iter().enumerate() {
                 let x = MARGIN + (width + GUTTER) * column as f64;
-                body = body.add(panel.draw(x, y, width, self.panel_height));
+                body = body.add(panel.draw((x, y), (width, self.panel_height), legends));
             }
             y += self.panel_height + 28.0;
         }

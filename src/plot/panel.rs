@@ -168,8 +168,14 @@ impl Panel {
         };
         for mark in &self.marks {
             match &mark.shape {
-                Shape::Line(points) | Shape::Step(points) | Shape::Dots(points) => {
-                    points.iter().for_each(|(x, y)| see(*x, *y));
+                Shape::Line(points) | Shape::Dots(points) => points.iter().for_each(|(x, y)| see(*x, *y)),
+                // The value before a gap holds until it.
+                Shape::Step(points) => {
+                    let mut held = f64::NAN;
+                    for (x, y) in points {
+                        see(*x, if self.y.shows(*y) { *y } else { held });
+                        held = *y;
+                    }
                 }
                 Shape::Bars(bars) => bars.iter().for_each(|bar| {
                     see(bar.from, bar.value);

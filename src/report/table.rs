@@ -90,11 +90,19 @@ impl Report {
         let Some(Value::Array(events)) = self.get("scaling_events") else {
             return String::new();
         };
-        let mut text = "Scaling events:\n".to_owned();
+        if events.is_empty() {
+            return String::new();
+        }
+        let mut text = "\nScaling events:\n".to_owned();
         for event in events {
             let seconds = event["at_ms"].as_f64().unwrap_or(0.0) / 1e3;
-            let pool = event["pool"].as_str().unwrap_or_default();
-            text.push_str(&format!("  t={seconds:.1}s [{pool}]: {} -> {} workers\n", event["from"], event["to"]));
+            let pool = match event["pool"].as_str().unwrap_or_default() {
+                "aggregated" => "agg",
+                pool => pool,
+            };
+            let (from, to) = (event["from"].as_u64().unwrap_or(0), event["to"].as_u64().unwrap_or(0));
+            let reason = if to > from { "scale_up" } else { "scale_down" };
+            text.push_str(&format!("  t={seconds:.1}s [{pool}]: {from} -> {to} workers ({reason})\n"));
         }
         text
     }

@@ -9,6 +9,7 @@ use crate::time::SimDuration;
 use super::args::Args;
 use super::error::ScenarioError;
 use super::fields::{ENGINE, check};
+use super::router::QueuePolicy;
 use super::run::{
     EngineConfig, PreemptionMode, Role, SchedulerKind, SglangPolicy, SglangSettings, Speculation, TransferTiming,
 };
@@ -55,7 +56,7 @@ pub(super) fn build(
         block_size,
         max_model_len: args.count("max_model_len"),
         max_num_seqs: args.limit("max_num_seqs", 256),
-        max_num_batched_tokens: max_num_batched_tokens.filter(|_| !is_sglang),
+        max_num_batched_tokens,
         enable_prefix_caching: is_sglang || args.flag("enable_prefix_caching").unwrap_or(true),
         enable_chunked_prefill: is_sglang || args.flag("enable_chunked_prefill").unwrap_or(true),
         speedup_ratio,
@@ -78,6 +79,7 @@ pub(super) fn build(
         tp_size: settled.tp_size,
         timing: settled.timing,
         timing_args: settled.args,
+        router_queue_policy: args.text("router_queue_policy").and_then(QueuePolicy::of),
     })
 }
 
@@ -164,9 +166,7 @@ fn warn_unused(args: &Args, kind: &SchedulerKind, warnings: &mut Vec<String>) {
     let names: &[&str] = match kind {
         SchedulerKind::Vllm => &["sglang", "trtllm"],
         SchedulerKind::TrtLlm => &["sglang", "preemption_mode"],
-        SchedulerKind::Sglang(_) => {
-            &["trtllm", "preemption_mode", "max_num_batched_tokens", "enable_prefix_caching", "enable_chunked_prefill"]
-        }
+        SchedulerKind::Sglang(_) => &["trtllm", "preemption_mode", "enable_prefix_caching", "enable_chunked_prefill"],
     };
     for name in names.iter().filter(|name| args.get(name).is_some()) {
         warnings.push(format!("`{}` has no effect with {}.", args.key(name), engine_type(kind)));

@@ -4,9 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::perf::PerfError;
-
-/// Longest cause quoted in a message; a hostile value must not fill the screen.
-const MAX_CAUSE: usize = 300;
+use crate::text::{nearest, shorten};
 
 /// Where a faulty value was given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,7 +20,7 @@ pub enum Place {
 
 /// A scenario that cannot be run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}; {cure}", self.what())]
+#[error("{}; {cure}{}", self.what(), Further(further))]
 pub struct ScenarioError {
     /// Where the value was given.
     pub place: Place,
@@ -32,17 +30,47 @@ pub struct ScenarioError {
     pub cause: String,
     /// What to do.
     pub cure: String,
+    /// Further faults that were found in the same go.
+    pub further: Vec<ScenarioError>,
+}
+
+/// One line per fault.
+struct Further<'a>(&'a [ScenarioError]);
+
+impl fmt::Display for Further<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|error| write!(f, "\n{error}"))
+    }
 }
 
 impl ScenarioError {
     pub(super) fn new(key: impl Into<String>, cause: impl Into<String>, cure: impl Into<String>) -> Self {
-        Self { place: Place::Unknown, key: key.into(), cause: shorten(cause.into()), cure: cure.into() }
+        Self {
+            place: Place::Unknown,
+            key: key.into(),
+            cause: shorten(cause.into()),
+            cure: cure.into(),
+            further: Vec::new(),
+        }
+    }
+
+    /// Several faults as one error, if there are any.
+    pub(super) fn all(faults: Vec<Self>) -> Option<Self> {
+        let mut faults = faults.into_iter();
+        let first = faults.next()?;
+        Some(Self { further: faults.collect(), ..first })
     }
 
     /// A fault in timing data or in what it describes.
     pub(super) fn perf(key: impl Into<String>, error: PerfError) -> Self {
         // Not shortened: a list of what there is is longer than a value somebody gave.
-        Self { place: Place::Unknown, key: key.into(), cause: error.what(), cure: error.cure().to_owned() }
+        Self {
+            place: Place::Unknown,
+            key: key.into(),
+            cause: error.what(),
+            cure: error.cure().to_owned(),
+            further: Vec::new(),
+        }
     }
 
     /// A feature that is known by name but has not landed.
@@ -52,6 +80,7 @@ impl ScenarioError {
 
     /// The same error, with the place filled in unless it is known already.
     pub(super) fn at(mut self, place: Place) -> Self {
+        self.further = self.further.into_iter().map(|error| error.at(place.clone())).collect();
         if self.place == Place::Unknown {
             self.place = place;
         }
@@ -79,19 +108,6 @@ impl ScenarioError {
     }
 }
 
-/// The known name that `given` was probably meant to be.
-pub(crate) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Hyphens and underscores are the usual mix-up between flags and engine arguments.
-    let plain = |name: &str| name.to_lowercase().replace('_', "-");
-    let given = plain(given);
-    known
-        .into_iter()
-        .map(|name| (strsim::jaro_winkler(&given, &plain(name)), name))
-        .filter(|(score, _)| *score > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name)| name)
-}
-
 /// The error for a key nobody knows.
 pub(super) fn unknown_key<'a>(path: String, given: &str, known: impl IntoIterator<Item = &'a str>) -> ScenarioError {
     let cure = match nearest(given, known) {
@@ -99,15 +115,6 @@ pub(super) fn unknown_key<'a>(path: String, given: &str, known: impl IntoIterato
         None => "remove it; `dynosim scenario schema` lists every key".to_owned(),
     };
     ScenarioError::new(shorten(path), "unknown key", cure)
-}
-
-fn shorten(mut text: String) -> String {
-    if text.len() > MAX_CAUSE {
-        let cut = (0..=MAX_CAUSE).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
-        text.truncate(cut);
-        text.push('…');
-    }
-    text
 }
 
 #[cfg(test)]
@@ -121,12 +128,5 @@ mod tests {
         assert_eq!(e.top_key(), "extra-engine-args");
         let e = e.at(Place::File("a.json".into())).at(Place::CommandLine);
         assert_eq!(e.to_string(), "a.json, `extra-engine-args.block_size`: is 1; give 2 or more");
-    }
-
-    #[test]
-    fn a_misspelt_key_finds_its_neighbour_and_nonsense_finds_none() {
-        let known = ["num-workers", "num-prefill-workers", "router-mode"];
-        assert_eq!(nearest("num_worker", known), Some("num-workers"));
-        assert_eq!(nearest("qqqq", known), None);
     }
 }

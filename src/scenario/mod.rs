@@ -16,6 +16,7 @@
 //! | `args` | reading them |
 //! | `engine` | engine arguments to [`EngineConfig`] |
 //! | `timing` | the part of `engine` that chooses the timing model and estimates the KV capacity |
+//! | `router` | how requests find a worker: modes, settings of the KV router, policy classes |
 //! | `describe` | run to document |
 //! | `outputs` | which files a run writes |
 //! | `planner` | the planner's configuration |
@@ -33,6 +34,7 @@ mod load;
 mod outputs;
 pub mod planner;
 mod resolve;
+mod router;
 pub mod run;
 mod schema;
 mod timing;
@@ -41,13 +43,13 @@ mod traffic;
 mod values;
 
 pub use document::Scenario;
-pub(crate) use error::nearest;
 pub use error::{Place, ScenarioError};
 pub use load::VERSION;
 pub use outputs::Outputs;
 pub use planner::{
     DiagnosticsConfig, PlannerConfig, PlannerMode, PredictorConfig, PredictorKind, RegressionConfig, Target, Thresholds,
 };
+pub use router::{Family, KvRouter, PolicyClass, PolicyProfile, QueuePolicy, Router, RouterMode, Ties};
 pub use run::*;
 pub use trace::{CsvColumns, Objection, TimeUnit, TraceFormat, TraceReading, TraceSource, TraceWindow};
 pub use values::Document;

@@ -12,6 +12,9 @@ use crate::workload::generate::Spec;
 
 use super::trace::TraceSource;
 
+use super::planner::PlannerConfig;
+use super::router::{QueuePolicy, Router};
+
 /// Everything that determines a result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
@@ -21,6 +24,8 @@ pub struct Run {
     pub topology: Topology,
     /// What holds for the timing of every engine.
     pub timing: TimingOptions,
+    /// How requests find a worker.
+    pub router: Router,
     /// Which of the reference's quirks are kept.
     pub semantics: Semantics,
     /// Bounds that define goodput.
@@ -29,6 +34,8 @@ pub struct Run {
     pub max_sim_time: Option<SimTime>,
     /// Scripted replica targets.
     pub scaling: Option<ScalingScript>,
+    /// What sets replica targets while the run goes on.
+    pub planner: Option<PlannerConfig>,
     /// Seed of our own random streams.
     pub seed: u64,
     /// Things the user should know that do not stop the run, one sentence each.
@@ -285,7 +292,7 @@ pub struct EngineConfig {
     pub max_model_len: Option<u32>,
     /// Most running requests; `None` is unlimited.
     pub max_num_seqs: Option<u32>,
-    /// Tokens one pass may compute; `None` is unlimited. Not used by SGLang.
+    /// Tokens one pass may compute; `None` is unlimited. With SGLang, only the measure of a router's queue.
     pub max_num_batched_tokens: Option<u32>,
     /// Whether computed blocks can be found by later requests. Not used by SGLang, which always caches.
     pub enable_prefix_caching: bool,
@@ -315,6 +322,8 @@ pub struct EngineConfig {
     pub timing: Timing,
     /// The arguments that chose `timing`, paths resolved: what [`Scenario::describe`](super::Scenario::describe) writes.
     pub timing_args: Map<String, Value>,
+    /// Order of the router's queue; outranks the router's own setting.
+    pub router_queue_policy: Option<QueuePolicy>,
 }
 
 impl EngineConfig {

@@ -4,7 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::error::nearest;
+use crate::text::nearest;
+
 use super::run::{SyntheticArrivals, Topology};
 
 /// A recorded trace.

@@ -28,7 +28,7 @@ impl Scenario {
         if concurrency.is_some() && arrival_speedup != 1.0 {
             warnings.push("`arrival-speedup-ratio` has no effect in a closed loop (`replay-concurrency`).".to_owned());
         }
-        if self.benchmark_granularity.is_some() {
+        if self.benchmark_granularity.is_some() && self.planner_config.is_none() {
             warnings.push("`benchmark-granularity` has no effect without a planner.".to_owned());
         }
         let source = self.source(base, warnings)?;

@@ -7,6 +7,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
+use crate::text::without_mark;
+
 use super::error::{Place, ScenarioError, unknown_key};
 
 /// A JSON object given in place, or a string: a path to a file that holds it, or a name where the key says so.
@@ -67,6 +69,15 @@ impl Document {
         match map {
             Value::Object(map) => Ok(map),
             _ => Ok(Map::new()),
+        }
+    }
+
+    /// Makes a relative path that the object holds under `key` start at `base`.
+    pub(super) fn rebase_inside(&mut self, key: &str, base: &Path) {
+        if let Some(Value::String(path)) = self.0.get_mut(key)
+            && !path.is_empty()
+        {
+            *path = base.join(&*path).to_string_lossy().into_owned();
         }
     }
 
@@ -134,9 +145,7 @@ fn rebase_files(value: &mut Value, base: &Path) {
 
 /// Parses a text that must hold one JSON object.
 pub(super) fn object(text: &str, key: &str) -> Result<Map<String, Value>, ScenarioError> {
-    // A byte-order mark is how some editors begin a file; JSON does not know it.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    match serde_json::from_str(text) {
+    match serde_json::from_str(without_mark(text)) {
         Ok(Value::Object(map)) => Ok(map),
         Ok(other) => {
             Err(ScenarioError::new(key, format!("holds {}, expected an object", kind_of(&other)), "put it in braces"))

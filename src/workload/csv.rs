@@ -11,6 +11,7 @@ use crate::time::{SimDuration, SimTime};
 
 use super::checks::{self, Tally};
 use super::content::Content;
+use super::hints::RouterHints;
 use super::instant;
 use super::model::{Release, RequestSpec, Session, Workload};
 use super::options::TraceOptions;
@@ -274,7 +275,15 @@ impl Reader<'_> {
             true => Release::Flat,
             false => Release::Sessions { sessions, concurrency: options.concurrency, named: true },
         };
-        Ok(Workload { requests, release, content: Content::Unique, planned_outputs: true, timed, notes })
+        Ok(Workload {
+            requests,
+            release,
+            content: Content::Unique,
+            planned_outputs: true,
+            timed,
+            hints: RouterHints::default(),
+            notes,
+        })
     }
 
     /// Sessions and lone requests in order of first appearance; puts the turns of each side by side.
@@ -351,9 +360,11 @@ fn scale(path: &Path, ns: i128, speedup: f64) -> Result<u64, WorkloadError> {
 
 /// A count of tokens; some tools write whole numbers with a point and zeros.
 fn count(path: &Path, line: usize, role: &'static str, text: &str) -> Result<u64, WorkloadError> {
-    let whole =
-        text.split_once('.').map_or(text, |(whole, zeros)| if zeros.bytes().all(|b| b == b'0') { whole } else { text });
-    whole.parse().map_err(|_| {
+    let whole = |text: &str| {
+        let (whole, zeros) = text.split_once('.')?;
+        whole.parse().ok().filter(|_| zeros.bytes().all(|b| b == b'0'))
+    };
+    text.parse().ok().or_else(|| whole(text)).ok_or_else(|| {
         let cause = format!("\"{}\" is no number of tokens", text.escape_debug());
         WorkloadError::field(path, line, role, cause, "give a whole number of tokens")
     })

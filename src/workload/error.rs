@@ -3,8 +3,7 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-/// Longest cause quoted in a message; a hostile line must not fill the screen.
-const MAX_CAUSE: usize = 240;
+use crate::text::{json_cause, shorten};
 
 /// A workload that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -103,9 +102,7 @@ impl WorkloadError {
 
     /// An error found while parsing the row at `line`; `field` is the one being read, if any.
     pub(super) fn json(path: &Path, line: usize, field: Option<&'static str>, error: &serde_json::Error) -> Self {
-        let text = error.to_string();
-        // The parser saw one line only; its own line number would mislead.
-        let cause = text.rsplit_once(" at line ").map_or(text.as_str(), |(cause, _)| cause).to_owned();
+        let cause = json_cause(error);
         let cure = field
             .and_then(|field| super::row::cure(field, &cause))
             .unwrap_or_else(|| "every line must hold one JSON object and nothing else".to_owned());
@@ -132,8 +129,6 @@ impl WorkloadError {
         // A question mark stands for what the parser did not get to know.
         let field = path_of_field.trim_end_matches(['?', '.']).to_owned();
         let inner = error.into_inner();
-        let text = inner.to_string();
-        let cause = text.rsplit_once(" at line ").map_or(text.as_str(), |(cause, _)| cause).to_owned();
         let cure = match inner.classify() {
             serde_json::error::Category::Data => "correct the value; the description of the format says what it takes",
             _ => "every line must hold one JSON object and nothing else",
@@ -143,21 +138,19 @@ impl WorkloadError {
             line,
             column: Some(inner.column()).filter(|c| *c > 0),
             field: Some(field).filter(|f| !f.is_empty()).map(|f| shorten(f).into()),
-            cause: shorten(cause),
+            cause: shorten(json_cause(&inner)),
             cure: cure.to_owned(),
         }
     }
 
     /// An error found while parsing a file that is one JSON document.
     pub(super) fn document(path: &Path, error: &serde_json::Error) -> Self {
-        let text = error.to_string();
-        let cause = text.rsplit_once(" at line ").map_or(text.as_str(), |(cause, _)| cause).to_owned();
         Self::Row {
             path: path.to_owned(),
             line: error.line(),
             column: Some(error.column()).filter(|c| *c > 0),
             field: None,
-            cause: shorten(cause),
+            cause: shorten(json_cause(error)),
             cure: "correct the JSON text".to_owned(),
         }
     }
@@ -187,15 +180,6 @@ fn field_text(field: Option<&str>) -> String {
     field.map_or_else(String::new, |f| format!(", `{f}`"))
 }
 
-fn shorten(mut text: String) -> String {
-    if text.len() > MAX_CAUSE {
-        let cut = (0..=MAX_CAUSE).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
-        text.truncate(cut);
-        text.push('…');
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,11 +189,5 @@ mod tests {
         let e = WorkloadError::field(Path::new("t.jsonl"), 7, "delay", "is -1", "give a wait of zero or more");
         assert_eq!(e.to_string(), "t.jsonl, line 7, `delay`: is -1; give a wait of zero or more");
         assert_eq!(e.cure(), "give a wait of zero or more");
-    }
-
-    #[test]
-    fn long_causes_are_cut_between_characters() {
-        let text = shorten("ü".repeat(1_000));
-        assert!(text.len() <= MAX_CAUSE + '…'.len_utf8());
     }
 }

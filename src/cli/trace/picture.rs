@@ -21,17 +21,25 @@ fn full(facts: &Facts) -> Figure {
     let TraceStats { prompt, output, cache, .. } = &facts.stats;
     let figure = Figure::new(&facts.name).subtitle(summary(&facts.stats)).source(DEFINITION);
     let timed = facts.stats.arrivals.as_ref().filter(|a| a.mean_per_s > 0.0);
-    let figure = match timed {
-        Some(arrivals) => figure.panel(rate_panel(arrivals)).panel(tokens_panel(arrivals)).panel(gaps_panel(arrivals)),
-        None => figure,
-    };
-    let figure = figure.panel(lengths_panel(prompt, output)).panel(reuse_panel(cache));
-    timed.into_iter().fold(figure, |figure, arrivals| figure.panel(repetition_panel(arrivals, cache)))
+    let mut panels: Vec<Panel> =
+        timed.into_iter().flat_map(|a| [rate_panel(a), tokens_panel(a), gaps_panel(a)]).collect();
+    panels.push(lengths_panel(prompt, output));
+    // A cache that never finds anything needs no charts.
+    if cache.ideal_reuse > 0.0 {
+        panels.push(reuse_panel(cache));
+        panels.extend(timed.map(|arrivals| repetition_panel(arrivals, cache)));
+    }
+    laid_out(figure, panels)
 }
 
-const DEFINITION: &str = "Facts of the trace, without any engine: turns that wait for others come their think time after \
-    them. Reuse is the share of prompt blocks found in one cache for all requests, least recently used blocks leaving \
-    first.";
+/// The panels in rows of equal length.
+fn laid_out(figure: Figure, panels: Vec<Panel>) -> Figure {
+    let columns = if panels.len() == 4 { 2 } else { 3 };
+    panels.into_iter().fold(figure.columns(columns), Figure::panel)
+}
+
+const DEFINITION: &str = "Facts of the trace, without any engine: a turn comes its think time after the one that it waits \
+    for. Reuse is the share of prompt blocks found in one cache for all requests, least recently used blocks leaving first.";
 
 fn summary(stats: &TraceStats) -> String {
     let TraceStats { requests, prompt, output, sessions, cache, arrivals, .. } = stats;
@@ -42,10 +50,13 @@ fn summary(stats: &TraceStats) -> String {
     if let Some(a) = arrivals.as_ref().filter(|a| a.mean_per_s > 0.0) {
         parts.push(format!("{} at {}/s", seconds(a.duration_s), about(a.mean_per_s)));
     }
-    parts.push(format!("{} tokens in, {} out on average", mean(prompt.mean), mean(output.mean)));
-    let own = format!(", {} within sessions", share(cache.within_sessions));
+    parts.push(format!("{} tokens in, {} out", mean(prompt.mean), mean(output.mean)));
+    let own = format!(", {} in sessions", share(cache.within_sessions));
     let own = if sessions.multi_turn > 0 { own } else { String::new() };
-    parts.push(format!("ideal reuse {} of {}-token blocks{own}", share(cache.ideal_reuse), cache.block_tokens));
+    parts.push(match cache.ideal_reuse {
+        0.0 => "no shared prefixes".to_owned(),
+        reuse => format!("ideal reuse {} of {}-token blocks{own}", share(reuse), cache.block_tokens),
+    });
     parts.join(" · ")
 }
 
@@ -78,10 +89,15 @@ fn per_second(arrivals: &Arrivals, window_s: f64, value: fn(&Window) -> u64) -> 
     points
 }
 
+/// The whole time of the trace.
+fn time(arrivals: &Arrivals) -> Axis {
+    Axis::linear("time", Unit::Seconds).from(0.0).to(arrivals.duration_s)
+}
+
 fn rate_panel(arrivals: &Arrivals) -> Panel {
     let label = format!("requests/s, windows of {}", seconds(arrivals.window_s));
     let title = format!("Arrivals, {}/s on average", about(arrivals.mean_per_s));
-    Panel::new(title, Axis::linear("time", Unit::Seconds), Axis::linear(label, Unit::Count))
+    Panel::new(title, time(arrivals), Axis::linear(label, Unit::Count))
         .step("", palette::CACHED, per_second(arrivals, 0.0, |w| w.count))
         .rule_y(arrivals.mean_per_s, "", palette::WAITING)
 }
@@ -92,7 +108,7 @@ fn tokens_panel(arrivals: &Arrivals) -> Panel {
         let points = per_second(arrivals, 0.0, value).into_iter();
         points.map(|(at, rate)| (at, if rate >= 1.0 { rate } else { 0.0 })).collect()
     };
-    Panel::new("Tokens", Axis::linear("time", Unit::Seconds), Axis::log("tokens/s", Unit::Count))
+    Panel::new("Tokens", time(arrivals), Axis::log("tokens/s", Unit::Count))
         .step("prompt", palette::PREFILL, some(|w| w.prompt_tokens))
         .step("output", palette::DECODE, some(|w| w.output_tokens))
 }
@@ -147,9 +163,6 @@ fn lengths_panel(prompt: &Distribution, output: &Distribution) -> Panel {
 fn reuse_panel(cache: &CacheStats) -> Panel {
     let x = Axis::log("cache, tokens", Unit::Count);
     let panel = Panel::new("Prefix reuse by cache size", x, Axis::linear("share of prompt blocks found", Unit::Share));
-    if cache.ideal_reuse == 0.0 {
-        return panel.rule_y(0.0, "nothing is repeated", palette::WAITING);
-    }
     let panel = panel.line("", palette::CACHED, curve(cache)).rule_y(
         cache.ideal_reuse,
         format!("no limit {}", percent(cache.ideal_reuse)),
@@ -172,13 +185,15 @@ fn curve(cache: &CacheStats) -> Vec<(f64, f64)> {
 
 /// How much repeats what came before, over time: it grows as long as a cache would be warming up.
 fn repetition_panel(arrivals: &Arrivals, cache: &CacheStats) -> Panel {
-    let point = |(at, _, window): (f64, f64, Window)| {
-        (at, window.repeated_blocks as f64 / window.prompt_blocks.max(1) as f64, window.count)
-    };
-    let points = windows(arrivals, 0.0).map(point).filter(|(.., count)| *count > 0).map(|(at, share, _)| (at, share));
+    // Without requests there is no share, and the line has a gap.
+    let point = |(at, _, window): (f64, f64, Window)| (at, window.repeated_blocks as f64 / window.prompt_blocks as f64);
+    let mut points: Vec<(f64, f64)> = windows(arrivals, 0.0).map(point).collect();
+    if let Some((_, last)) = points.last().copied() {
+        points.push((arrivals.duration_s, last));
+    }
     let y = Axis::linear("share of prompt blocks seen before", Unit::Share).to(1.0);
     let title = format!("Ideal reuse over time, {} in all", percent(cache.ideal_reuse));
-    Panel::new(title, Axis::linear("time", Unit::Seconds), y).step("", palette::CACHED, points.collect()).rule_y(
+    Panel::new(title, time(arrivals), y).step("", palette::CACHED, points).rule_y(
         cache.ideal_reuse,
         "",
         palette::WAITING,
@@ -197,7 +212,7 @@ fn compared(all: &[Facts]) -> Figure {
     let output = Panel::new("Output lengths", Axis::log("tokens", Unit::Tokens), below());
     let x = Axis::log("cache, tokens", Unit::Count);
     let reuse = Panel::new("Prefix reuse by cache size", x, Axis::linear("share of prompt blocks found", Unit::Share));
-    let mut panels = [rate, prompt, output, reuse];
+    let mut panels = vec![rate, prompt, output, reuse];
     for (color, Facts { name, stats, .. }) in shown() {
         let TraceStats { arrivals, prompt, output, cache, .. } = stats;
         let rate = arrivals.as_ref().map_or_else(Vec::new, |a| per_second(a, window_s, |w| w.count));
@@ -207,9 +222,11 @@ fn compared(all: &[Facts]) -> Figure {
             *panel = if index == 0 { drawn.step(name, color, points) } else { drawn.line(name, color, points) };
         }
     }
+    if all.iter().all(|facts| facts.stats.cache.ideal_reuse == 0.0) {
+        panels.pop();
+    }
     let left_out = all.len().saturating_sub(MOST);
     let note = if left_out > 0 { format!("; the first {MOST} are drawn") } else { String::new() };
     let subtitle = format!("{} requests{note}", grouped(all.iter().map(|f| f.stats.requests).sum()));
-    let figure = Figure::new(count_of(all.len() as u64, "trace")).subtitle(subtitle).source(DEFINITION).columns(2);
-    panels.into_iter().fold(figure, Figure::panel)
+    laid_out(Figure::new(count_of(all.len() as u64, "trace")).subtitle(subtitle).source(DEFINITION), panels)
 }

@@ -173,6 +173,8 @@ pub struct PlannerConfig {
     pub predictor: PredictorConfig,
     /// Performance regression.
     pub regression: RegressionConfig,
+    /// Points per axis of what an analytical timing model teaches the regression before the run.
+    pub benchmark_granularity: u64,
     /// Diagnostics report.
     pub diagnostics: DiagnosticsConfig,
     /// The configuration as it was given.

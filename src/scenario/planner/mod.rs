@@ -18,7 +18,10 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::error::{ScenarioError, nearest};
+use crate::text::nearest;
+
+use super::error::ScenarioError;
+use super::{Scenario, Topology, TraceFormat, Traffic, TrafficSource};
 
 pub use config::{
     DiagnosticsConfig, PlannerConfig, PlannerMode, PredictorConfig, PredictorKind, RegressionConfig, Target, Thresholds,
@@ -45,6 +48,58 @@ pub(super) fn resolve(
     match config {
         Some(config) if reader.faults.is_empty() => Ok(config),
         _ => Err(reader.faults),
+    }
+}
+
+impl Scenario {
+    /// The planner of a run with these pools and this traffic, if one is asked for.
+    pub(super) fn planner(
+        &self,
+        base: &Path,
+        topology: &Topology,
+        traffic: &Traffic,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<PlannerConfig>, ScenarioError> {
+        let key = "planner-config";
+        let Some(document) = &self.planner_config else { return Ok(None) };
+        let loaded = document.object(key, base)?;
+        let folder = loaded.folder().unwrap_or(base);
+        let config = resolve(&loaded.map, key, folder, warnings);
+        let mut config = match config {
+            Ok(config) => config,
+            Err(faults) => {
+                let fallback = || ScenarioError::new(key, "cannot be used", "check it");
+                return Err(loaded.blame(ScenarioError::all(faults).unwrap_or_else(fallback)));
+            }
+        };
+        let refuse = |name: &str, cause: &str, cure: &str| {
+            Err(loaded.blame(ScenarioError::new(format!("{key}.{name}"), cause, cure)))
+        };
+        match (config.mode, topology) {
+            (PlannerMode::Aggregated, Topology::Disaggregated { .. }) => {
+                return refuse("mode", "is agg, but prefill and decode are separate here", "give disagg");
+            }
+            (PlannerMode::Disaggregated, Topology::Aggregated { .. }) => {
+                let cause = "is disagg (as it is unless given), but workers both prefill and decode here";
+                let cure = "give agg, or `prefill-engine-args` and `decode-engine-args`";
+                return refuse("mode", cause, cure);
+            }
+            _ => {}
+        }
+        if self.scaling.is_some() {
+            let cause = "is given together with `planner-config`, and both set replica targets";
+            return Err(ScenarioError::new("scaling", cause, "keep one of them"));
+        }
+        if let TrafficSource::Trace(trace) = &traffic.source
+            && matches!(trace.reading.format, Some(TraceFormat::AgenticMooncake))
+        {
+            let cause = "is agentic_mooncake, which the planner's traffic windows are not defined for";
+            return Err(ScenarioError::new("trace-format", cause, "leave `planner-config` out, or use sessions"));
+        }
+        if let Some(granularity) = self.benchmark_granularity {
+            config.benchmark_granularity = u64::from(granularity.max(1));
+        }
+        Ok(Some(config))
     }
 }
 

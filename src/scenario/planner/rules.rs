@@ -9,7 +9,7 @@ use super::config::{
 };
 use super::fields::{Fields, Mode, PREDICTORS};
 use super::read::Reader;
-use crate::scenario::error::nearest;
+use crate::text::nearest;
 
 /// Defaults that a target without bounds is warned about when they were changed.
 const DEFAULT_BOUNDS_MS: (f64, f64) = (500.0, 50.0);
@@ -57,6 +57,7 @@ pub(super) fn check(
         prefill_gpus: f.prefill_gpus?.unwrap_or(0),
         decode_gpus: f.decode_gpus?.unwrap_or(0),
         down_sensitivity: f.sensitivity?,
+        benchmark_granularity: 8,
         queue_tokens,
         kv_share,
         speculative_nextn: u32::try_from(f.nextn?).unwrap_or(u32::MAX),

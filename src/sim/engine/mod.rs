@@ -11,6 +11,7 @@
 //! | `batch` | the decoding requests, ordered by the pass in which they finish |
 //! | `speculative` | bursts of accepted draft tokens |
 //! | `transfer` | both ends of a hand-off: held sources, pending and reserved destinations |
+//! | `watch` | what somebody outside sees of passes |
 //! | `sglang` | SGLang: its scheduler on a radix cache |
 //! | `gaps` | how often each gap between tokens occurred |
 //! | `tokens` | when tokens were emitted, without storing each |
@@ -27,11 +28,13 @@ mod speculative;
 mod steady;
 mod tokens;
 mod transfer;
+mod watch;
 
 pub use gaps::GapCounts;
 pub use pass::Formed;
 pub use rank::{KvUse, Scheduler};
-pub use scheduler::{Ended, EngineEvent, Job, VllmScheduler};
+pub use scheduler::{Ended, EngineEvent, FirstTokens, Job, VllmScheduler};
 pub use sglang::SglangScheduler;
 pub use tokens::TokensSoFar;
 pub use transfer::Reservation;
+pub use watch::{PassRecord, PassWatch, Queued};

@@ -7,8 +7,9 @@ use crate::perf::{DecodeLoad, PrefillChunk};
 use crate::time::{SimDuration, SimTime};
 
 use super::schedule::{Cached, PassState, Scheduled};
-use super::scheduler::{BlockedHead, Ended, EngineEvent, Status, VllmScheduler};
+use super::scheduler::{BlockedHead, Ended, EngineEvent, FirstTokens, Status, VllmScheduler};
 use super::tokens::{Lap, TokenLog};
+use super::watch::{PassRecord, Queued};
 
 /// A pass that has been formed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,11 +74,50 @@ impl VllmScheduler {
             reserved = self.burst_blocks;
         }
         let (duration, occupancy) = self.duration(&pass, emits, reserved);
+        if self.watch.is_watched() {
+            self.describe(&pass, &early);
+        }
         let worked = pass.scheduled || emits || !early.is_empty() || !self.rejected.is_empty() || self.has_events();
         self.ended_early = early;
         self.ended_early.clear();
         self.passes += u64::from(worked);
         Formed { end: now + duration, worked, occupancy, emits }
+    }
+
+    /// Tells what is in the pass being formed, and who waits; `early` end in it without a token.
+    fn describe(&mut self, pass: &PassState, early: &[u32]) {
+        let ends = self.waiting.front().zip(self.waiting.back());
+        let request = |id: u32| self.slots[id as usize].job.request;
+        let queue = ends.map(|(front, back)| (self.waiting.len(), request(*front), request(*back)));
+        let (slots, waiting) = (&self.slots, &self.waiting);
+        let mut queued = self.watch.queued(queue, || {
+            let mut queued = Queued::default();
+            for id in waiting {
+                let slot = &slots[*id as usize];
+                queued.count(slot.job.prompt, slot.len - slot.job.prompt, slot.status == Status::Waiting);
+            }
+            queued
+        });
+        for id in self.transfers.expected() {
+            queued.count(self.slots[id as usize].job.prompt, 0, false);
+        }
+        let mut record = PassRecord {
+            prefills: pass.count,
+            prefill_tokens: pass.sum_isl - pass.sum_prefix,
+            prefix_tokens: pass.sum_prefix,
+            decodes: u64::from(self.batch.members()),
+            decode_tokens: self.batch.len_sum(self.tokens.step),
+            queued,
+            ..PassRecord::default()
+        };
+        for id in self.loose.iter().chain(early) {
+            let slot = &self.slots[*id as usize];
+            if slot.share.pass == self.pass && slot.share.prompt == 0 {
+                record.decodes += 1;
+                record.decode_tokens += u64::from(slot.len);
+            }
+        }
+        self.watch.forming = record;
     }
 
     /// How long the pass takes, and the KV blocks in use if they alone explain it.
@@ -303,10 +343,13 @@ impl VllmScheduler {
 
     /// Emits the tokens of a formed pass at `end` and ends whoever is done.
     pub fn emit(&mut self, formed: &Formed, end: SimTime) {
+        let mut emitting = 0;
         if formed.emits {
             let ready = std::mem::take(&mut self.finished);
+            emitting = u64::from(self.batch.members()) + ready.len() as u64;
             self.futile_preemptions = 0;
             let step = self.tokens.begin_step(end, self.batch.members(), formed.lap(&self.tokens, end));
+            let fresh = self.without_tokens(&ready);
             let mut done = Vec::new();
             while let Some(id) = self.batch.pop_finished(step) {
                 self.settle_member(id);
@@ -321,9 +364,7 @@ impl VllmScheduler {
                 self.leaving = (self.passes, done.len());
             }
             done.sort_unstable_by_key(|id| self.slots[*id as usize].admitted);
-            for id in done {
-                self.finish(id, Ended::Completed);
-            }
+            self.tell(&fresh, &done);
             self.finished = ready;
             self.finished.clear();
             self.trim_log();
@@ -333,6 +374,39 @@ impl VllmScheduler {
                 Ended::Failed => self.fail(id),
                 Ended::Completed | Ended::Rejected => self.finish(id, how),
             }
+        }
+        if self.watch.is_watched() && formed.worked {
+            self.watch.settle(self.last_start, end, emitting, self.tokens.emitted);
+        }
+        // A router sees what this pass does to the cache from its start on.
+        self.pool.events.publish(self.last_start);
+    }
+
+    /// Those of the `ready` requests that are about to emit their first token, if anybody wants to know.
+    fn without_tokens(&self, ready: &[u32]) -> Vec<u32> {
+        match self.first_tokens {
+            FirstTokens::Unseen => Vec::new(),
+            FirstTokens::Noted | FirstTokens::Urgent => {
+                ready.iter().copied().filter(|id| self.slots[*id as usize].trail.emitted == 0).collect()
+            }
+        }
+    }
+
+    /// Tells of first tokens (`fresh`) and ends (`done`), both in admission order, request by request.
+    fn tell(&mut self, fresh: &[u32], done: &[u32]) {
+        let mut fresh = fresh.iter().copied().peekable();
+        for &id in done {
+            let admitted = self.slots[id as usize].admitted;
+            while let Some(first) = fresh.next_if(|first| self.slots[*first as usize].admitted <= admitted) {
+                // An end that is the first token says enough.
+                if first != id || self.slots[id as usize].trail.emitted > 1 {
+                    self.events.push(EngineEvent::FirstToken { request: self.slots[first as usize].job.request });
+                }
+            }
+            self.finish(id, Ended::Completed);
+        }
+        for first in fresh {
+            self.events.push(EngineEvent::FirstToken { request: self.slots[first as usize].job.request });
         }
     }
 

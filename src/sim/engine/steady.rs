@@ -80,10 +80,12 @@ impl VllmScheduler {
         let Some(finish) = self.batch.next_finish() else { return now };
         if self.config.role == Role::Prefill {
             self.grind(finish);
+            self.pool.events.publish(now);
             return now;
         }
         let members = self.batch.members();
         let mut at = now;
+        let (passes, mut before) = (self.passes, self.last_start);
         // The first gap also holds whatever lay between the passes; from then on a gap is a pass.
         let mut follows = now.as_nanos() == self.tokens.end(self.tokens.step - 1);
         let mut needs = self.batch.needs_from(self.tokens.step);
@@ -93,9 +95,13 @@ impl VllmScheduler {
         let mut stretch = self.timer.stretch(load);
         while at < until && self.tokens.step < finish {
             let blocks = needs.next();
-            if blocks > 0 && !self.pool.take_private(blocks) {
-                break;
+            if blocks > 0 {
+                if !self.pool.take_private(blocks) {
+                    break;
+                }
+                self.pool.events.publish(at);
             }
+            before = self.last_start;
             self.last_start = at;
             let active = self.pool.active();
             let (duration, lap) = if by_occupancy {
@@ -112,6 +118,16 @@ impl VllmScheduler {
         let remarks = stretch.finish();
         self.timer.note(remarks);
         self.trim_log();
+        if self.watch.is_watched() {
+            let (members, contexts) = (u64::from(members), load.len_sum);
+            self.watch.stretch(
+                self.passes - passes,
+                (before, self.last_start, at),
+                members,
+                contexts,
+                self.tokens.emitted,
+            );
+        }
         at
     }
 

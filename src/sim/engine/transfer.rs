@@ -52,6 +52,11 @@ impl Transfers {
         self.expected_holds == 0 && self.held.is_empty() && self.pending.is_empty() && self.reserved.is_empty()
     }
 
+    /// Slots of requests that are announced, or for which blocks are reserved.
+    pub fn expected(&self) -> impl Iterator<Item = u32> {
+        self.pending.iter().map(|pending| pending.slot).chain(self.reserved.values().map(|reserved| reserved.slot))
+    }
+
     pub fn has_pending(&self) -> bool {
         !self.pending.is_empty()
     }

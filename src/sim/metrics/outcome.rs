@@ -1,6 +1,7 @@
 //! What a finished run leaves behind, and what can be read while it runs.
 
 use crate::scenario::Role;
+use crate::sim::planner::PlannerLog;
 use crate::time::SimTime;
 
 use super::sketch::Distribution;
@@ -35,6 +36,10 @@ pub struct HandoffRecord {
     pub source_released: Option<SimTime>,
     /// Tokens reused at admission on the decode worker, the most over all admissions.
     pub decode_reused_tokens: Option<u32>,
+    /// Prompt tokens that the router took for cached on the prefill worker.
+    pub prefill_route_overlap_tokens: u32,
+    /// The same on the decode worker.
+    pub decode_route_overlap_tokens: u32,
 }
 
 /// One request that arrived.
@@ -95,6 +100,8 @@ pub struct Outcome {
     pub dead_ends: Vec<String>,
     /// Scaling actions in order.
     pub scaling_events: Vec<ScalingEvent>,
+    /// What the planner did, if there was one.
+    pub planner: Option<PlannerLog>,
     /// Forward passes executed over all workers.
     pub passes: u64,
     /// Running requests that gave way to others.

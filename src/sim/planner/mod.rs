@@ -6,6 +6,7 @@
 //! | `cadence` | when it ticks, and what is due |
 //! | `predict` | the load of the next interval |
 //! | `regression` | how long passes take, and what follows from that |
+//! | `drive` | the planner within a run: what it is shown, and what becomes of its decisions |
 //! | `load` | the fast loop: one replica more or fewer |
 //! | `throughput` | the slow loop: replicas for the predicted load |
 //! | `budget` | bounds on GPUs |
@@ -17,6 +18,7 @@
 mod budget;
 mod cadence;
 mod decision;
+mod drive;
 #[cfg(test)]
 mod examples;
 mod explain;
@@ -33,6 +35,7 @@ use crate::scenario::{PlannerConfig, PlannerMode, Role};
 pub use budget::Budget;
 pub use cadence::Tick;
 pub use decision::Decision;
+pub use drive::{PlannerLog, PlannerRun, prepare};
 pub use explain::{Check, Opinion, Relation, Sizing, Speaks, WhatIf, pool_name};
 pub use load::{FpmObservations, LoadOutcome};
 pub use observe::{

@@ -1,6 +1,6 @@
 //! What is wrong with a generator's document: where, why, and what to do about it.
 
-use crate::scenario::nearest;
+use crate::text::nearest;
 
 /// A document that no workload can be generated from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -44,6 +44,7 @@ use crate::time::{SimDuration, SimTime};
 
 use super::WorkloadError;
 use super::content::{Content, PromptTrie};
+use super::hints::RouterHints;
 use super::model::{MAX_GENERATED, Release, RequestSpec, Session, Workload};
 use arrivals::Starts;
 use prefix::Prefixes;
@@ -107,7 +108,15 @@ pub(super) fn generate(spec: &Spec, run: &Run) -> Result<Workload, WorkloadError
     // Alone in their sessions and open loop, requests need no sessions, and a trace file shows none.
     let flat = concurrency.is_none() && sessions.iter().all(|s| s.turns == 1);
     let release = if flat { Release::Flat } else { Release::Sessions { sessions, concurrency, named: true } };
-    Ok(Workload { requests, release, content: Content::Trie(trie), planned_outputs: true, timed: true, notes })
+    Ok(Workload {
+        requests,
+        release,
+        content: Content::Trie(trie),
+        planned_outputs: true,
+        timed: true,
+        hints: RouterHints::default(),
+        notes,
+    })
 }
 
 /// Draws when sessions begin, and of which class and with which prefix.
@@ -122,6 +131,18 @@ fn begins(
         (Some(sessions), _) => u64::from(sessions),
         (None, Some(_)) => u64::MAX,
     };
+    let too_many = || {
+        let cause = format!("there are more than {MAX_GENERATED} sessions");
+        let field = if spec.sessions.is_some() { "sessions" } else { "duration_s" };
+        WorkloadError::setting(field, cause, "choose fewer sessions or a shorter time")
+    };
+    // What is sure to be refused needs no drawing.
+    if let Some(rate) = spec.arrivals.level_rate() {
+        let expected = spec.duration_s.map_or(f64::INFINITY, |seconds| seconds * rate).min(wanted as f64);
+        if expected > 2.0 * MAX_GENERATED as f64 {
+            return Err(too_many());
+        }
+    }
     let total: f64 = spec.classes.iter().map(|c| c.weight).sum();
     let shares: Vec<f64> = spec
         .classes
@@ -148,9 +169,7 @@ fn begins(
             break;
         }
         if begins.len() as u64 >= MAX_GENERATED {
-            let cause = format!("there are more than {MAX_GENERATED} sessions");
-            let field = if spec.sessions.is_some() { "sessions" } else { "duration_s" };
-            return Err(WorkloadError::setting(field, cause, "choose fewer sessions or a shorter time"));
+            return Err(too_many());
         }
         let session = begins.len() as u32;
         let class = match shares.len() {

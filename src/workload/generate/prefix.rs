@@ -62,11 +62,14 @@ impl Prefixes {
     /// The prefix that `session` begins with.
     pub fn choose(&mut self, class: u32, session: u32) -> Result<u32, WorkloadError> {
         let Self { seed, choosers, all, found } = self;
+        let levels = choosers.get(class as usize).map_or([].as_slice(), |c| c.levels.as_slice());
+        if levels.is_empty() {
+            return Ok(NO_PREFIX);
+        }
         let mut rng = stream(*seed, Purpose::Prefixes, session);
         let mut at = NO_PREFIX;
         // Names a prefix whatever else there is: a number in the system of the fan-outs, class first.
         let mut place = u64::from(class) + 1;
-        let levels = choosers.get(class as usize).map_or([].as_slice(), |c| c.levels.as_slice());
         for (zipf, length) in levels {
             let child = zipf.sample(&mut rng) as u32;
             place = place.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(u64::from(child)).rotate_left(23);

@@ -187,6 +187,17 @@ impl Process {
             }
         }
     }
+
+    /// Sessions per second, if it is always the same.
+    pub(super) fn level_rate(&self) -> Option<f64> {
+        match self {
+            Self::Constant { rate_per_s }
+            | Self::Poisson { rate_per_s }
+            | Self::Gamma { rate_per_s, .. }
+            | Self::Weibull { rate_per_s, .. } => Some(*rate_per_s),
+            Self::Mmpp { .. } | Self::Diurnal { .. } | Self::Ramp { .. } | Self::Spike { .. } => None,
+        }
+    }
 }
 
 impl FromStr for Process {

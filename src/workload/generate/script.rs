@@ -1,7 +1,7 @@
 //! What happens in a session: messages, answers, tools, waits.
 
 use crate::workload::WorkloadError;
-use crate::workload::model::{MAX_GENERATED, MAX_TOKENS};
+use crate::workload::model::MAX_TOKENS;
 
 use super::dist::Sampler;
 use super::samples;
@@ -9,6 +9,9 @@ use super::spec::{Class, Pairs};
 use super::streams::{Purpose, stream};
 
 use rand::Rng;
+
+/// Most requests of a session.
+const MAX_REQUESTS: usize = 1_000_000;
 
 /// A request of a session.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -73,7 +76,7 @@ impl Script {
     /// Writes the requests of `session` to `turns`; tells whether the context left room for all of them.
     ///
     /// # Errors
-    /// When its prefix leaves no room for a first message and an answer.
+    /// When its prefix leaves no room for a first message and an answer, or it has too many requests.
     pub fn session(&self, seed: u64, session: u32, prefix: u32, turns: &mut Vec<Turn>) -> Result<bool, WorkloadError> {
         turns.clear();
         if prefix > self.limit.saturating_sub(2) {
@@ -81,8 +84,7 @@ impl Script {
             return Err(WorkloadError::setting("max_context_tokens", cause, "leave room for a message and an answer"));
         }
         let rng = |purpose| stream(seed, purpose, session);
-        // More would be refused anyhow; memory is not to run out before that.
-        let messages = self.turns.count(&mut rng(Purpose::Turns)).clamp(1, MAX_GENERATED + 1);
+        let messages = self.turns.count(&mut rng(Purpose::Turns)).max(1);
         let (mut inputs, mut outputs) = (rng(Purpose::Inputs), rng(Purpose::Outputs));
         let mut thinking = (messages > 1).then(|| rng(Purpose::Thinking));
         let mut work = self.tools.as_ref().map(|tools| (tools, Work::new(seed, session)));
@@ -97,17 +99,17 @@ impl Script {
                 said = next.tokens(&mut inputs);
             }
             if let Some((tools, work)) = &mut work {
-                let calls = tools.calls.count(&mut work.calls).min(MAX_GENERATED + 1);
+                let calls = tools.calls.count(&mut work.calls);
                 for _ in 0..calls {
                     let call = tools.output.tokens(&mut work.outputs);
-                    if !talk.request(said, call, wait_ms) {
+                    if !talk.request(said, call, wait_ms)? {
                         return Ok(false);
                     }
                     said = tools.result.tokens(&mut work.results);
                     wait_ms = tools.wait.amount(&mut work.waits);
                 }
             }
-            if !talk.request(said, answer, wait_ms) {
+            if !talk.request(said, answer, wait_ms)? {
                 return Ok(false);
             }
         }
@@ -157,20 +159,24 @@ struct Talk<'t> {
 
 impl Talk<'_> {
     /// Adds a request; false if there is no room for it.
-    fn request(&mut self, said: u32, mut output: u32, wait_ms: f64) -> bool {
+    fn request(&mut self, said: u32, mut output: u32, wait_ms: f64) -> Result<bool, WorkloadError> {
         // A prompt has at least one token.
         let mut prompt = u64::from(self.context) + u64::from(said.max(u32::from(self.context == 0)));
         if prompt + u64::from(output) > u64::from(self.limit) {
             if !self.turns.is_empty() {
-                return false;
+                return Ok(false);
             }
             // A session has a first request whatever its lengths; it is cut to what fits.
             prompt = prompt.min(u64::from(self.limit) - 1);
             output = output.min(self.limit - prompt as u32);
         }
         let prompt = prompt as u32;
+        if self.turns.len() >= MAX_REQUESTS {
+            let cause = format!("a session has more than {MAX_REQUESTS} requests");
+            return Err(WorkloadError::setting("turns", cause, "choose fewer turns or tool calls, or a context limit"));
+        }
         self.turns.push(Turn { prompt, output, wait_ms });
         self.context = prompt + output;
-        self.turns.len() as u64 <= MAX_GENERATED
+        Ok(true)
     }
 }

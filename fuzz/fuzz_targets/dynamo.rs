@@ -1,0 +1,8 @@
+//! Request traces of Dynamo.
+
+#![no_main]
+
+use dynosim::scenario::TraceFormat;
+use dynosim_fuzz::trace;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| trace::open_both(Some(TraceFormat::Dynamo), data));

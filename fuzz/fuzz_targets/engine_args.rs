@@ -1,0 +1,7 @@
+//! Engine arguments in a file.
+
+#![no_main]
+
+use dynosim_fuzz::scenario;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| scenario::engine_args(data));

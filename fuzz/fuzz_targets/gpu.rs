@@ -1,0 +1,7 @@
+//! Descriptions of GPUs.
+
+#![no_main]
+
+use dynosim_fuzz::timing;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| timing::gpu(data));

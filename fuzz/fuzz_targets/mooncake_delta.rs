@@ -1,0 +1,8 @@
+//! Mooncake rows, what each turn adds.
+
+#![no_main]
+
+use dynosim::scenario::TraceFormat;
+use dynosim_fuzz::trace;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| trace::open_both(Some(TraceFormat::MooncakeDelta), data));

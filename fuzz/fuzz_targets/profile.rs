@@ -1,0 +1,7 @@
+//! Planner profiles as archives.
+
+#![no_main]
+
+use dynosim_fuzz::timing;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| timing::profile(data));
