@@ -143,7 +143,9 @@ impl Plugin for ScalingPlugin {
             .add_systems(SimStep, scaling::activate_ready_workers.in_set(SimSet::Lifecycle))
             .add_systems(
                 SimStep,
-                (scaling::remove_drained_workers, scaling::run_scaling_tick).chain().in_set(SimSet::Scaling),
+                (scaling::remove_drained_workers, scaling::run_scaling_tick, scaling::remove_drained_workers)
+                    .chain()
+                    .in_set(SimSet::Scaling),
             );
     }
 }

@@ -44,9 +44,12 @@ fn run_pass(engine: &mut Engine, now: SimTime) -> (SimTime, bool) {
     let end = formed.iter().flatten().map(|f| f.end).max().unwrap_or(now);
     let worked = formed.iter().flatten().any(|f| f.worked);
     for (rank, formed) in engine.ranks.iter_mut().zip(&formed) {
-        if let Some(formed) = formed {
-            rank.emit(formed, end);
-            rank.idle(u64::from(worked && !formed.worked));
+        match formed {
+            Some(formed) => {
+                rank.emit(formed, end);
+                rank.idle(u64::from(worked && !formed.worked));
+            }
+            None => rank.watch().pause(now, end),
         }
     }
     (end, worked)

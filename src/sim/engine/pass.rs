@@ -75,7 +75,7 @@ impl VllmScheduler {
         }
         let (duration, occupancy) = self.duration(&pass, emits, reserved);
         if self.watch.is_watched() {
-            self.describe(&pass, &early);
+            self.describe(&early);
         }
         let worked = pass.scheduled || emits || !early.is_empty() || !self.rejected.is_empty() || self.has_events();
         self.ended_early = early;
@@ -84,8 +84,8 @@ impl VllmScheduler {
         Formed { end: now + duration, worked, occupancy, emits }
     }
 
-    /// Tells what is in the pass being formed, and who waits; `early` end in it without a token.
-    fn describe(&mut self, pass: &PassState, early: &[u32]) {
+    /// Who waits now, or is expected from another worker.
+    pub(super) fn queued(&mut self) -> Queued {
         let ends = self.waiting.front().zip(self.waiting.back());
         let request = |id: u32| self.slots[id as usize].job.request;
         let queue = ends.map(|(front, back)| (self.waiting.len(), request(*front), request(*back)));
@@ -101,18 +101,27 @@ impl VllmScheduler {
         for id in self.transfers.expected() {
             queued.count(self.slots[id as usize].job.prompt, 0, false);
         }
+        queued
+    }
+
+    /// Tells what is in the pass being formed, and who waits; `early` end in it without a token.
+    fn describe(&mut self, early: &[u32]) {
         let mut record = PassRecord {
-            prefills: pass.count,
-            prefill_tokens: pass.sum_isl - pass.sum_prefix,
-            prefix_tokens: pass.sum_prefix,
             decodes: u64::from(self.batch.members()),
             decode_tokens: self.batch.len_sum(self.tokens.step),
-            queued,
+            queued: self.queued(),
             ..PassRecord::default()
         };
         for id in self.loose.iter().chain(early) {
             let slot = &self.slots[*id as usize];
-            if slot.share.pass == self.pass && slot.share.prompt == 0 {
+            if slot.share.pass != self.pass {
+                continue;
+            }
+            if slot.share.prompt > 0 {
+                record.prefills += 1;
+                record.prefill_tokens += u64::from(slot.share.used);
+                record.prefix_tokens += u64::from(slot.share.before);
+            } else {
                 record.decodes += 1;
                 record.decode_tokens += u64::from(slot.len);
             }
@@ -375,7 +384,7 @@ impl VllmScheduler {
                 Ended::Completed | Ended::Rejected => self.finish(id, how),
             }
         }
-        if self.watch.is_watched() && formed.worked {
+        if self.watch.is_watched() && (formed.worked || end > self.last_start) {
             self.watch.settle(self.last_start, end, emitting, self.tokens.emitted);
         }
         // A router sees what this pass does to the cache from its start on.

@@ -119,13 +119,14 @@ impl VllmScheduler {
         self.timer.note(remarks);
         self.trim_log();
         if self.watch.is_watched() {
-            let (members, contexts) = (u64::from(members), load.len_sum);
+            let (members, contexts, queued) = (u64::from(members), load.len_sum, self.queued());
             self.watch.stretch(
                 self.passes - passes,
                 (before, self.last_start, at),
                 members,
                 contexts,
                 self.tokens.emitted,
+                queued,
             );
         }
         at

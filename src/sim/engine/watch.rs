@@ -100,9 +100,18 @@ impl PassWatch {
         self.last = self.latest.replace(record);
     }
 
+    /// Other ranks of the same worker run a pass from `start` to `end`; nothing waits here.
+    pub fn pause(&mut self, start: SimTime, end: SimTime) {
+        if self.watched {
+            self.forming = PassRecord::default();
+            let emitted = self.latest.map_or(0, |latest| latest.emitted);
+            self.settle(start, end, 0, emitted);
+        }
+    }
+
     /// `passes` decode passes of the same `members` were run: the last but one began at the first of `times`, the last one
     /// at the second, and ends at the third. The contexts were `contexts` together before the first pass; `emitted` tokens
-    /// are out after the last. Who waits stays.
+    /// are out after the last, and `queued` wait.
     pub(super) fn stretch(
         &mut self,
         passes: u64,
@@ -110,8 +119,8 @@ impl PassWatch {
         members: u64,
         contexts: u64,
         emitted: u64,
+        queued: Queued,
     ) {
-        let queued = self.forming.queued;
         self.forwards += passes.saturating_sub(2) * members;
         let mut settle = |nth: u64, start: SimTime, end: SimTime| {
             self.forming = PassRecord {

@@ -285,7 +285,7 @@ impl PoolRouter {
 
     fn placement(&mut self, ask: &Ask, choice: Choice) -> Placement {
         if let Policy::Kv(kv) = &self.policy {
-            let blocks = ask.prompt / kv.block_size();
+            let blocks = ask.prompt.div_ceil(kv.block_size());
             if blocks > 0 {
                 self.hit_rates.0 += f64::from(choice.overlap_tokens / kv.block_size()) / f64::from(blocks);
                 self.hit_rates.1 += 1;
