@@ -72,6 +72,7 @@ fn run() -> Run {
         sla: Sla::default(),
         max_sim_time: None,
         scaling: None,
+        planner: None,
         seed: 0,
         warnings: Vec::new(),
     }
@@ -126,6 +127,7 @@ fn outcome(records: Vec<RequestRecord>) -> Outcome {
         end: ms(4000.0),
         dead_ends: Vec::new(),
         scaling_events: Vec::new(),
+        planner: None,
         passes: 17,
         preemptions: 3,
         extrapolated_passes: 0,
@@ -377,7 +379,7 @@ fn scaling_is_listed_before_the_table_and_in_the_json() {
     let mut o = outcome(Vec::new());
     o.scaling_events.push(ScalingEvent { at: ms(12_000.0), role: Role::Decode, from: 2, to: 3 });
     let r = report(&scaled, &o);
-    assert!(r.table().starts_with("Scaling events:\n  t=12.0s [decode]: 2 -> 3 workers\nDynoSim |"), "{}", r.table());
+    assert!(r.table().starts_with("\nScaling events:\n  t=12.0s [decode]: 2 -> 3 workers (scale_up)\nDynoSim |"), "{}", r.table());
     let events = serde_json::to_string(r.get("scaling_events").unwrap()).unwrap();
     assert_eq!(events, r#"[{"at_ms":12000.0,"from":2,"pool":"decode","to":3}]"#);
 }

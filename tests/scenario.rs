@@ -84,7 +84,6 @@ fn null_engine_limits_mean_no_limit_and_null_blocks_the_default() {
 fn features_that_have_not_landed_are_refused_by_name() {
     for (document, key) in [
         (engine(json!({ "num_g2_blocks": 1 })), "extra-engine-args.num_g2_blocks"),
-        (json!({ "trace": "t", "planner-config": {} }), "planner-config"),
         (
             json!({ "trace": "t", "router-config": { "router_prefill_load_model": "aic" } }),
             "router-config.router_prefill_load_model",

@@ -85,6 +85,7 @@ fn run(source: TrafficSource) -> Run {
         sla: Sla::default(),
         max_sim_time: None,
         scaling: None,
+        planner: None,
         seed: 1,
         warnings: Vec::new(),
     }

@@ -105,7 +105,7 @@ impl Planner {
             kv_hit_rate: if role == Role::Decode { None } else { prediction.kv_hit_rate },
             accept_length: if decodes { self.accept_length() } else { 1.0 },
         })?;
-        if !(capacity.rps > 0.0) {
+        if capacity.rps.is_nan() || capacity.rps <= 0.0 {
             return None;
         }
         let replicas = (demand_rps / capacity.rps).ceil() as i64;
