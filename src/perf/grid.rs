@@ -163,10 +163,10 @@ impl Grid {
         (below, above, row.part)
     }
 
-    /// The values of one row, column after column.
-    pub fn walk(&self, row: f64) -> RowWalk<'_> {
-        let row = self.rows.locate(row);
-        let mut walk = RowWalk { grid: self, row, index: 0, next: 0.0, left: 0.0, density: 0.0, from: 0.0, rise: 0.0 };
+    /// The values of one row, column after column from `column` on.
+    pub fn walk(&self, row: f64, column: f64) -> RowWalk<'_> {
+        let (row, index) = (self.rows.locate(row), self.columns.locate(column).index);
+        let mut walk = RowWalk { grid: self, row, index, next: 0.0, left: 0.0, density: 0.0, from: 0.0, rise: 0.0 };
         walk.enter();
         walk
     }
@@ -212,6 +212,24 @@ impl RowWalk<'_> {
             self.enter();
         }
         self.from + self.rise * ((column - self.left) * self.density).max(0.0)
+    }
+
+    /// The values at `column`, not below the one before, and at those that follow it by one each, up to the end of the
+    /// segment: as many as `out` takes, each passed through `f`. Returns how many there are.
+    #[inline]
+    pub fn run<T>(&mut self, column: f64, out: &mut [T], mut f: impl FnMut(f64) -> T) -> usize {
+        while column >= self.next {
+            self.index += 1;
+            self.enter();
+        }
+        let inside = ((self.next - column).ceil() as usize).min(out.len());
+        // Copies, and counting in 32 bits, let the loop be done several columns at a time.
+        let (left, density, from, rise) = (self.left, self.density, self.from, self.rise);
+        for (step, slot) in (0..inside as i32).zip(&mut out[..inside]) {
+            let part = (column + f64::from(step) - left) * density;
+            *slot = f(from + rise * if part < 0.0 { 0.0 } else { part });
+        }
+        inside
     }
 
     /// Gets the figures of the segment ready.

@@ -189,12 +189,12 @@ impl ForwardPassTable {
         self.linear.at(batch) + self.logits.at(batch) + self.decode_attention.at(batch, query_length(context))
     }
 
-    /// [`Self::decode_ms`] and [`Self::covers_decode`] of `count` requests at growing contexts.
-    pub fn decode_row(&self, count: u64) -> DecodeRow<'_> {
+    /// [`Self::decode_ms`] and [`Self::covers_decode`] of `count` requests at growing contexts from `context` on.
+    pub fn decode_row(&self, count: u64, context: u64) -> DecodeRow<'_> {
         let batch = count as f64;
         DecodeRow {
             rest: self.linear.at(batch) + self.logits.at(batch),
-            attention: self.decode_attention.walk(batch),
+            attention: self.decode_attention.walk(batch, query_length(context)),
             covered: [self.linear.axis(), self.logits.axis(), self.decode_attention.rows()]
                 .iter()
                 .all(|axis| axis.covers(batch)),
@@ -292,6 +292,14 @@ impl DecodeRow<'_> {
     #[inline]
     pub fn next(&mut self, context: u64) -> f64 {
         self.rest + self.attention.at(query_length(context))
+    }
+
+    /// Milliseconds at `context`, which is not below the one before, and at those after it, each passed through `f`: as
+    /// many as `out` takes, or fewer. Returns how many there are.
+    #[inline]
+    pub fn run<T>(&mut self, context: u64, out: &mut [T], mut f: impl FnMut(f64) -> T) -> usize {
+        let rest = self.rest;
+        self.attention.run(query_length(context), out, |attention| f(rest + attention))
     }
 
     /// How many of `contexts` do not lie within all axes.

@@ -107,6 +107,42 @@ impl DecodeStretch<'_> {
         }
     }
 
+    /// Whether [`Self::foresee`] has an answer: the durations do not depend on the KV in use.
+    pub fn can_foresee(&self) -> bool {
+        self.row.is_some()
+    }
+
+    /// Durations of the next passes, whatever KV they use, as [`Self::next`] would give them: as many as `out` takes, or
+    /// fewer. Returns how many there are: none where that cannot be said. [`Self::skip`] tells how many of them were run.
+    pub fn foresee(&mut self, out: &mut [SimDuration]) -> usize {
+        let (timer, context) = (self.timer, self.contexts.1);
+        let Some(row) = &mut self.row else { return 0 };
+        // Copies let the loop be done several passes at a time.
+        let (factor, floor, overhead) = (timer.decode_factor, timer.floor_ms, timer.correction.per_pass_overhead_ms);
+        let finished = |ms: f64| at_least(ms * factor, floor) + overhead;
+        let mut sure = timer.decode_speedup == 1.0;
+        let passes = row.run(context, out, |ms| {
+            let (nanos, is_sure) = rounded(finished(ms));
+            sure &= is_sure;
+            SimDuration::from_nanos(nanos)
+        });
+        if sure {
+            return passes;
+        }
+        let mut finite = true;
+        row.run(context, &mut out[..passes], |ms| {
+            let ms = finished(ms);
+            finite &= ms.is_finite();
+            scaled(ms, timer.decode_speedup)
+        });
+        if finite { passes } else { 0 }
+    }
+
+    /// So many of the passes foreseen were run.
+    pub fn skip(&mut self, passes: u64) {
+        self.contexts.1 += passes;
+    }
+
     #[cold]
     fn unusual(&mut self, ms: f64, context: u64) -> SimDuration {
         self.remarks.check(ms, || format!("decode of {} requests at context {context}", self.count));
@@ -128,17 +164,26 @@ fn at_least(ms: f64, least: f64) -> f64 {
     if ms < least { least } else { ms }
 }
 
-/// `ms` milliseconds as nanoseconds, where rounding the product is sure to round as rounding the exact value does: not
-/// near a tie, not negative, not huge.
+/// `ms` milliseconds rounded to nanoseconds, and whether rounding the product is sure to round as rounding the exact value
+/// does: not near a tie, not negative, not huge. If not, the nanoseconds mean nothing.
 #[inline]
-fn quick_nanos(ms: f64) -> Option<u64> {
+fn rounded(ms: f64) -> (u64, bool) {
     /// From here on doubles are whole numbers, so that adding it rounds.
     const WHOLE: f64 = 4_503_599_627_370_496.0;
+    /// Up to here product and exact value differ by less than 3e-6.
+    const LARGEST: f64 = 1e10;
     let nanos = ms * 1e6;
     let shifted = nanos + WHOLE;
     let part = nanos - (shifted - WHOLE);
-    let sure = (0.0..1e12).contains(&nanos) && part.abs() < 0.499;
-    sure.then_some(shifted.to_bits() & (WHOLE as u64 - 1))
+    let sure = (0.0..LARGEST).contains(&nanos) & (part.abs() < 0.499_99);
+    (shifted.to_bits() & (WHOLE as u64 - 1), sure)
+}
+
+/// [`rounded`] where that is sure.
+#[inline]
+fn quick_nanos(ms: f64) -> Option<u64> {
+    let (nanos, sure) = rounded(ms);
+    sure.then_some(nanos)
 }
 
 /// `ms` milliseconds as nanoseconds, divided by `ratio` unless that is 0: each step rounded to nearest, ties to even.
@@ -253,11 +298,11 @@ impl PassTimer {
     /// [`DecodeStretch::finish`] and goes to [`Self::note`].
     pub fn stretch(&self, load: DecodeLoad) -> DecodeStretch<'_> {
         let rows = load.count.saturating_mul(self.verified);
+        let context = load.len_sum / load.count.max(1);
         let row = match &self.model {
-            TimingModel::Table(table) => Some(table.decode_row(rows)),
+            TimingModel::Table(table) => Some(table.decode_row(rows, context)),
             _ => None,
         };
-        let context = load.len_sum / load.count.max(1);
         DecodeStretch { timer: self, row, count: load.count, contexts: (context, context), remarks: Remarks::default() }
     }
 
@@ -366,6 +411,7 @@ impl PassTimer {
 
 #[cfg(test)]
 mod tests {
+    use super::super::TableLibrary;
     use super::*;
 
     #[test]
@@ -410,6 +456,44 @@ mod tests {
         assert_eq!((slow.decode(load, true)).as_nanos() - plain.decode(load, true).as_nanos(), 2_000_000);
         assert_eq!(slow.decode(load, true), slow.at_occupancy(8));
         assert_eq!(slow.prefill(1, 64, 64), SimDuration::ZERO);
+    }
+
+    /// All passes of a stretch of 500, foreseen by and by and not always run as far.
+    fn foreseen(timer: &PassTimer, load: DecodeLoad) -> Vec<SimDuration> {
+        let mut stretch = timer.stretch(load);
+        let mut all = Vec::new();
+        let mut ahead = [SimDuration::ZERO; 64];
+        while all.len() < 500 {
+            let passes = stretch.foresee(&mut ahead[..1 + all.len() % 64]);
+            let run = passes.div_ceil(2).max(1);
+            all.extend(&ahead[..run]);
+            stretch.skip(run as u64);
+        }
+        all
+    }
+
+    #[test]
+    fn foreseen_passes_take_what_each_takes_alone() {
+        let table = TableLibrary::embedded().by_slug("llama-3.1-8b-fp8__h200_sxm__vllm__tp1").unwrap();
+        for (speedup, scale, overhead, floor) in
+            [(1.0, 1.0, 0.0, 1.0), (1.0, 1.37, 0.21, 1.0), (1.7, 1.0, 0.1, 0.0), (0.0, 1.0, 0.0, 9.0)]
+        {
+            let timing = Timing {
+                model: TimingModel::Table(table.clone()),
+                correction: Correction { decode_scale: scale, per_pass_overhead_ms: overhead, ..Correction::default() },
+                decode_floor_ms: floor,
+                ..Timing::default()
+            };
+            let setup = TimerSetup { speedup_ratio: speedup, decode_speedup_ratio: 1.0, ..TimerSetup::default() };
+            let mut timer = PassTimer::new(&timing, setup);
+            for (count, context) in [(1u64, 0u64), (1, 4_000), (13, 9_999), (77, 130_900), (5_000, 30)] {
+                let load = |pass: u64| DecodeLoad { count, len_sum: count * (context + pass), active_tokens: 0 };
+                let all = foreseen(&timer, load(0));
+                for (pass, duration) in (0..).zip(all) {
+                    assert_eq!(duration, timer.decode(load(pass), true), "{count} requests at {context}, pass {pass}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -13,9 +13,10 @@ use crate::sim::metrics::{Distribution, bound_of, key_of};
 
 /// Distinct gaps that are counted one by one before ranges take over.
 const SINGLE_GAPS: usize = 1 << 11;
-/// Gaps that a [`Near`] takes before it is taken up, so that its sums cannot overflow.
-const NEAR_GAPS: u64 = 1 << 12;
-
+/// Gaps of a run are summed up in 64 bits while their range is narrower than this, nanoseconds ...
+const NARROW: u64 = 1 << 26;
+/// ... and this many at a time.
+const LONGEST: usize = 1 << 11;
 /// Multiplicative hashing of nanosecond counts; iteration order never matters because results are sorted.
 #[derive(Debug, Default, Clone)]
 pub struct NanosHasher(u64);
@@ -42,9 +43,13 @@ pub struct GapCounts {
     by_active: Vec<u64>,
     /// Everything else, by nanoseconds.
     other: HashMap<u64, u64, BuildHasherDefault<NanosHasher>>,
-    /// Ascending; used once there are many different gaps.
+    /// In the order in which they came up; used once there are many different gaps.
     ranges: Vec<Range>,
-    /// Index of the range that was used last.
+    /// Longest gap of every range, ascending. Apart from the ranges, because there are thousands and each comes in between.
+    lasts: Vec<u64>,
+    /// Where the ranges of `lasts` are.
+    places: Vec<u32>,
+    /// Index, among `lasts`, of the range that was used last.
     recent: usize,
     /// Whether ranges may be used at all.
     ranging: bool,
@@ -97,10 +102,6 @@ impl Range {
         Self { first, last, count: 0, sum: 0, squares: 0 }
     }
 
-    fn holds(&self, ns: u64) -> bool {
-        (self.first..=self.last).contains(&ns)
-    }
-
     fn add(&mut self, ns: u64, count: u64) {
         let distance = ns - self.first;
         self.count += count;
@@ -127,42 +128,6 @@ impl Range {
         // Distances are small numbers, so nothing cancels that matters.
         let spread = (u128::from(self.count) * self.squares).saturating_sub(self.sum * self.sum) as f64 / n;
         ((self.first as f64 + sum / n) / 1e6, spread / 1e12)
-    }
-}
-
-/// Consecutive gaps of one batch within one range, not taken up yet.
-#[derive(Debug, Clone, Copy)]
-pub struct Near {
-    first: u64,
-    last: u64,
-    steps: u64,
-    sum: u64,
-    squares: u64,
-    /// Shortest and longest gap counted.
-    low: u64,
-    high: u64,
-}
-
-impl Default for Near {
-    /// One that takes nothing.
-    fn default() -> Self {
-        Self { first: 1, last: 0, steps: 0, sum: 0, squares: 0, low: u64::MAX, high: 0 }
-    }
-}
-
-impl Near {
-    /// Counts a gap; says whether it could.
-    #[inline]
-    pub fn add(&mut self, ns: u64) -> bool {
-        if !(self.first..=self.last).contains(&ns) || self.steps == NEAR_GAPS {
-            return false;
-        }
-        let distance = ns - self.first;
-        self.steps += 1;
-        self.sum += distance;
-        self.squares += distance * distance;
-        (self.low, self.high) = (self.low.min(ns), self.high.max(ns));
-        true
     }
 }
 
@@ -201,28 +166,50 @@ impl GapCounts {
         }
     }
 
-    /// `count` gaps of `ns` nanoseconds that `near` could not take; returns one that can take more of their kind.
-    pub fn add_beyond(&mut self, near: Near, ns: u64, count: u64) -> Near {
-        self.take_up(near, count);
-        if !self.uses_ranges(ns) {
-            self.add(ns, count);
-            return Near::default();
+    /// `count` gaps from each of `ends` to the next one.
+    pub fn add_run(&mut self, ends: &[u64], count: u64) {
+        let mut ends = ends;
+        while let [before, end, ..] = *ends {
+            let gap = end - before;
+            let taken = if self.uses_ranges(gap) { self.add_to_range(ends, count) } else { 0 };
+            if taken == 0 {
+                self.add(gap, count);
+            }
+            ends = &ends[taken.max(1)..];
         }
-        let range = self.range(ns);
-        let mut next = Near { first: range.first, last: range.last, ..Near::default() };
-        next.add(ns);
-        next
     }
 
-    /// Takes up what `near` counted, each gap `count` times.
-    pub fn take_up(&mut self, near: Near, count: u64) {
-        if near.steps > 0 {
-            self.counted = wider(self.counted, (near.low, near.high));
-            let range = self.range(near.first);
-            range.count += near.steps * count;
-            range.sum += u128::from(near.sum) * u128::from(count);
-            range.squares += u128::from(near.squares) * u128::from(count);
+    /// `count` of each gap between `ends` as long as they belong to the range of the first one; returns how many were
+    /// counted, which is none where the range is wide.
+    fn add_to_range(&mut self, ends: &[u64], count: u64) -> usize {
+        let counted = self.counted;
+        let range = self.range(ends[1] - ends[0]);
+        let (first, last, width) = (range.first, range.last, range.last - range.first);
+        if width >= NARROW {
+            return 0;
         }
+        let (mut taken, mut sum, mut squares) = (0, 0u64, 0u64);
+        let mut before = ends[0];
+        for end in ends[1..].iter().take(LONGEST) {
+            // Wraps where the gap is too short, and is then too large as well.
+            let distance = end.wrapping_sub(before).wrapping_sub(first);
+            if distance > width {
+                break;
+            }
+            before = *end;
+            taken += 1;
+            sum += distance;
+            squares += distance * distance;
+        }
+        range.count += taken as u64 * count;
+        range.sum += u128::from(sum) * u128::from(count);
+        range.squares += u128::from(squares) * u128::from(count);
+        if counted.is_none_or(|(low, high)| first < low || high < last) {
+            for pair in ends[..=taken].windows(2) {
+                self.counted = wider(self.counted, (pair[1] - pair[0], pair[1] - pair[0]));
+            }
+        }
+        taken
     }
 
     fn uses_ranges(&self, ns: u64) -> bool {
@@ -230,14 +217,23 @@ impl GapCounts {
     }
 
     fn range(&mut self, ns: u64) -> &mut Range {
-        if !self.ranges.get(self.recent).is_some_and(|range| range.holds(ns)) {
-            let index = self.ranges.partition_point(|range| range.last < ns);
-            if !self.ranges.get(index).is_some_and(|range| range.holds(ns)) {
-                self.ranges.insert(index, Range::around(ns));
-            }
-            self.recent = index;
-        }
-        &mut self.ranges[self.recent]
+        let is_next = |index: usize| {
+            let before = index.checked_sub(1).and_then(|index| self.lasts.get(index));
+            before.is_none_or(|last| *last < ns) && self.lasts.get(index).is_some_and(|last| ns <= *last)
+        };
+        // Gaps creep upwards.
+        let near = [self.recent, self.recent + 1].into_iter().find(|index| is_next(*index));
+        let index = near.unwrap_or_else(|| self.lasts.partition_point(|last| *last < ns));
+        let place = self.places.get(index).map(|place| *place as usize);
+        let place = place.filter(|place| self.ranges[*place].first <= ns).unwrap_or_else(|| {
+            let (range, place) = (Range::around(ns), self.ranges.len());
+            self.lasts.insert(index, range.last);
+            self.places.insert(index, place as u32);
+            self.ranges.push(range);
+            place
+        });
+        self.recent = index;
+        &mut self.ranges[place]
     }
 
     /// Whether no gap counted so far is shorter or longer than what completed requests had, or extremes do not matter.
@@ -369,17 +365,16 @@ mod tests {
 
     #[test]
     fn a_stretch_counts_like_its_gaps() {
-        let (mut single, mut walked) = (GapCounts::new(true), GapCounts::new(true));
-        let mut near = Near::default();
+        let (mut single, mut run) = (GapCounts::new(true), GapCounts::new(true));
+        let mut ends = vec![7];
         for (ns, _) in creeping() {
             single.add(ns, 3);
-            if !near.add(ns) {
-                near = walked.add_beyond(near, ns, 3);
-            }
+            ends.push(ends[ends.len() - 1] + ns);
         }
-        walked.take_up(near, 3);
+        run.add_run(&ends, 3);
+        assert_eq!(single.counted, run.counted);
         let timer = PassTimer::new(&Default::default(), Default::default());
-        let [a, b] = [single, walked].map(|counts| GapCounts::collect(&[(&counts, &timer)], &[]));
+        let [a, b] = [single, run].map(|counts| GapCounts::collect(&[(&counts, &timer)], &[]));
         assert_eq!((a.single, a.ranges), (b.single, b.ranges));
     }
 

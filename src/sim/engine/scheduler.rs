@@ -10,6 +10,7 @@ use crate::time::SimTime;
 use super::batch::DecodeBatch;
 use super::gaps::GapCounts;
 use super::speculative::BurstSampler;
+use super::steady::Ahead;
 use super::tokens::{TokenLog, Trail};
 use super::transfer::Transfers;
 use super::watch::PassWatch;
@@ -222,6 +223,7 @@ pub struct VllmScheduler {
     pub(super) ending: Vec<u32>,
     /// Start of the latest pass.
     pub(super) last_start: SimTime,
+    pub(super) ahead: Ahead,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -254,6 +256,7 @@ impl VllmScheduler {
             futile_preemptions: 0,
             dead_ends: Vec::new(),
             last_start: SimTime::ZERO,
+            ahead: Ahead::default(),
             sampler: config.speculation.as_ref().map(|s| BurstSampler::new(s, rank)),
             config: config.clone(),
             semantics,

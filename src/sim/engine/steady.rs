@@ -2,10 +2,32 @@
 
 use crate::perf::DecodeLoad;
 use crate::scenario::Role;
-use crate::time::SimTime;
+use crate::time::{SimDuration, SimTime};
 
 use super::scheduler::{Share, Slot, VllmScheduler};
 use super::tokens::{Lap, TokensSoFar};
+
+/// Passes looked at in one go.
+const AHEAD: usize = 64;
+
+/// Memory for them: durations and ends.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    durations: [SimDuration; AHEAD],
+    ends: [SimTime; AHEAD],
+}
+
+impl Default for Ahead {
+    fn default() -> Self {
+        Self { durations: [SimDuration::ZERO; AHEAD], ends: [SimTime::ZERO; AHEAD] }
+    }
+}
+
+/// Of `left` passes from `at` on, how many begin before `until` if each takes `duration`, and at most [`AHEAD`].
+fn passes_before(until: SimTime, at: SimTime, duration: SimDuration, left: u64) -> usize {
+    let whole = (until - at).as_nanos().checked_div(duration.as_nanos()).unwrap_or_default();
+    left.min(whole.saturating_add(1)).min(AHEAD as u64) as usize
+}
 
 impl VllmScheduler {
     /// Brings a member of the decode batch up to date and takes it out of the batch.
@@ -93,7 +115,44 @@ impl VllmScheduler {
         let load =
             DecodeLoad { count: u64::from(members), len_sum: self.batch.len_sum(self.tokens.step), active_tokens: 0 };
         let mut stretch = self.timer.stretch(load);
+        let can_foresee = stretch.can_foresee();
+        let Ahead { durations, ends } = &mut self.ahead;
+        let mut latest = SimDuration::ZERO;
         while at < until && self.tokens.step < finish {
+            let mut foreseen = 0;
+            if can_foresee && !latest.is_zero() {
+                let expected = passes_before(until, at, latest, finish - self.tokens.step);
+                foreseen = stretch.foresee(&mut durations[..expected]);
+            }
+            if foreseen > 0 {
+                // Nothing but room for blocks and the time decides how many of these passes there are.
+                let obtainable = self.pool.obtainable();
+                let (mut passes, mut blocks, mut is_short) = (0, 0, false);
+                for (duration, end) in durations[..foreseen].iter().zip(ends.iter_mut()) {
+                    if at >= until {
+                        break;
+                    }
+                    let needed = blocks + needs.next();
+                    is_short = needed > obtainable;
+                    if is_short {
+                        break;
+                    }
+                    blocks = needed;
+                    passes += 1;
+                    self.last_start = at;
+                    at += *duration;
+                    *end = at;
+                }
+                self.pool.take_private(blocks);
+                self.tokens.begin_steps(&ends[..passes], members);
+                stretch.skip(passes as u64);
+                self.passes += passes as u64;
+                if is_short {
+                    break;
+                }
+                latest = durations[foreseen - 1];
+                continue;
+            }
             let blocks = needs.next();
             if blocks > 0 {
                 if !self.pool.take_private(blocks) {
@@ -113,6 +172,7 @@ impl VllmScheduler {
             self.tokens.begin_step(at, members, if follows { lap } else { Lap::Other });
             follows = true;
             self.passes += 1;
+            latest = duration;
         }
         self.tokens.end_stretch(members);
         let remarks = stretch.finish();

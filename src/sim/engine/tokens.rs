@@ -3,11 +3,9 @@
 //! A scheduler logs the end of every pass that emitted tokens. A request that takes part in consecutive passes needs only
 //! the indices of the first and the last of them.
 
-use std::collections::VecDeque;
-
 use crate::time::SimTime;
 
-use super::gaps::{GapCounts, Near};
+use super::gaps::GapCounts;
 use super::scheduler::{Ended, EngineEvent};
 
 /// The pass log is trimmed when it has grown this much beyond what is needed.
@@ -25,7 +23,7 @@ struct TokenSpan {
 /// End times of the passes that emitted tokens.
 #[derive(Debug, Clone, Default)]
 struct PassLog {
-    ends: VecDeque<u64>,
+    ends: Vec<u64>,
     /// Log index of the first end kept.
     base: u64,
 }
@@ -33,7 +31,12 @@ struct PassLog {
 impl PassLog {
     /// Adds a pass that ends at `ns`.
     fn push(&mut self, ns: u64) {
-        self.ends.push_back(ns);
+        self.ends.push(ns);
+    }
+
+    /// The last `n` ends.
+    fn latest(&self, n: usize) -> &[u64] {
+        &self.ends[self.ends.len().saturating_sub(n)..]
     }
 
     /// End of pass `index`.
@@ -61,18 +64,10 @@ impl PassLog {
             if from >= to || to >= self.ends.len() {
                 continue;
             }
-            let (mut low, mut high, mut before) = (u64::MAX, 0, self.ends[from]);
-            // A deque is two slices, and slices are quicker to walk.
-            let (front, back) = self.ends.as_slices();
-            let part = |slice: &[u64], start: usize| {
-                let (from, to) = ((from + 1).saturating_sub(start), (to + 1).saturating_sub(start));
-                from.min(slice.len())..to.min(slice.len())
-            };
-            for ends in [&front[part(front, 0)], &back[part(back, front.len())]] {
-                for &end in ends {
-                    let gap = end - before;
-                    (low, high, before) = (low.min(gap), high.max(gap), end);
-                }
+            let (mut low, mut high) = (u64::MAX, 0);
+            for pair in self.ends[from..=to].windows(2) {
+                let gap = pair[1] - pair[0];
+                (low, high) = (low.min(gap), high.max(gap));
             }
             extremes = Some(extremes.map_or((low, high), |(l, h)| (l.min(low), h.max(high))));
         }
@@ -154,8 +149,8 @@ pub struct TokenLog {
     /// Ends of all steps that are still referred to, if tokens are visible.
     log: PassLog,
     gaps: GapCounts,
-    /// Gaps of the steady stretch in progress.
-    near: Near,
+    /// Steps of the steady stretch in progress, whose gaps are counted when it ends.
+    steady: usize,
     /// Tokens emitted to clients.
     pub emitted: u64,
     /// Gaps of requests that failed after they had emitted.
@@ -193,12 +188,7 @@ impl TokenLog {
                 let members = u64::from(members);
                 match lap {
                     Lap::Occupancy(units) => self.gaps.add_step(units, members),
-                    Lap::Steady => {
-                        let gap = end.as_nanos() - self.log.end(step - 1);
-                        if !self.near.add(gap) {
-                            self.near = self.gaps.add_beyond(self.near, gap, members);
-                        }
-                    }
+                    Lap::Steady => self.steady += 1,
                     Lap::Other => self.gaps.add(end.as_nanos() - self.log.end(step - 1), members),
                 }
             }
@@ -207,9 +197,20 @@ impl TokenLog {
         step
     }
 
+    /// Begins a steady step for each of `ends`, one after the other; see [`Self::begin_step`].
+    pub fn begin_steps(&mut self, ends: &[SimTime], members: u32) {
+        self.step += ends.len() as u64;
+        if self.visible {
+            self.emitted += ends.len() as u64 * u64::from(members);
+            self.steady += ends.len();
+            self.log.ends.extend(ends.iter().map(|end| end.as_nanos()));
+        }
+    }
+
     /// Ends a stretch of steady steps with `members` in the decode batch.
     pub fn end_stretch(&mut self, members: u32) {
-        self.gaps.take_up(std::mem::take(&mut self.near), u64::from(members));
+        let steady = std::mem::take(&mut self.steady);
+        self.gaps.add_run(self.log.latest(steady + 1), u64::from(members));
     }
 
     /// End of a step; 0 if tokens are not visible.
