@@ -2,8 +2,8 @@
 //!
 //! The order is searched once, when there are enough points: differences by repeated KPSS tests, then a stepwise search
 //! for the least AIC, as pmdarima does in the live planner; later points move the weights only. The likelihood is the
-//! exact one and is really maximised, while the reference stops its optimiser early, so forecasts agree in kind but not
-//! in digits. No Rust crate was found that takes as few points as a planner has.
+//! exact one; optimisers differ, so forecasts agree in kind but not in digits. No Rust crate was found that takes as few
+//! points as a planner has.
 
 use argmin::core::{CostFunction, Executor, State};
 use argmin::solver::neldermead::NelderMead;
@@ -19,6 +19,9 @@ const MOST_DIFFERENCES: usize = 2;
 const MOST_FITS: usize = 100;
 /// A model with an inverse root beyond this is nearly not invertible and does not stand.
 const MOST_ROOT: f64 = 0.99;
+/// Largest weight of a surprise, but for higher orders. The likelihood often grows up to 1 and flatly so; the reference's
+/// optimiser stops about here.
+const MOST_SURPRISE: f64 = 0.985;
 /// Iterations of the optimiser.
 const ITERATIONS: u64 = 400;
 
@@ -222,8 +225,8 @@ fn arma(order: Order, free: &[f64]) -> Arma {
     let (ar, ma) = rest.split_at(order.p.min(rest.len()));
     Arma {
         mean: mean.first().copied().unwrap_or(0.0),
-        ar: stationary_weights(ar),
-        ma: stationary_weights(ma).into_iter().map(|weight| -weight).collect(),
+        ar: stationary_weights(ar, 1.0),
+        ma: stationary_weights(ma, MOST_SURPRISE).into_iter().map(|weight| -weight).collect(),
     }
 }
 

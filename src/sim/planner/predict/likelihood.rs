@@ -169,11 +169,12 @@ fn spectral_radius(weights: &[f64]) -> f64 {
     (log_size / 2.0_f64.powi(DOUBLINGS)).exp()
 }
 
-/// Weights of a stationary process from free numbers, by way of partial autocorrelations between -1 and 1.
-pub fn stationary_weights(free: &[f64]) -> Vec<f64> {
+/// Weights of a stationary process from free numbers, by way of partial autocorrelations between -`most` and `most`, which
+/// is 1 at most.
+pub fn stationary_weights(free: &[f64], most: f64) -> Vec<f64> {
     let mut weights: Vec<f64> = Vec::with_capacity(free.len());
     for x in free {
-        let partial = x / (1.0 + x * x).sqrt();
+        let partial = most * x / (1.0 + x * x).sqrt();
         let before = weights.clone();
         for (i, weight) in weights.iter_mut().enumerate() {
             *weight -= partial * before[before.len() - 1 - i];
