@@ -94,7 +94,9 @@ impl VllmScheduler {
             let mut queued = Queued::default();
             for id in waiting {
                 let slot = &slots[*id as usize];
-                queued.count(slot.job.prompt, slot.len - slot.job.prompt, slot.status == Status::Waiting);
+                // One that came with a hand-off waits to decode.
+                let is_new = slot.status == Status::Waiting && slot.computed < slot.job.prompt;
+                queued.count(slot.job.prompt, slot.len - slot.job.prompt, is_new);
             }
             queued
         });

@@ -127,7 +127,7 @@ impl VllmScheduler {
             if foreseen > 0 {
                 // Nothing but room for blocks and the time decides how many of these passes there are.
                 let obtainable = self.pool.obtainable();
-                let (mut passes, mut blocks, mut is_short) = (0, 0, false);
+                let (mut passes, mut blocks, mut taken, mut is_short) = (0, 0, 0, false);
                 for (duration, end) in durations[..foreseen].iter().zip(ends.iter_mut()) {
                     if at >= until {
                         break;
@@ -137,13 +137,20 @@ impl VllmScheduler {
                     if is_short {
                         break;
                     }
+                    if needed > blocks && self.pool.events.are_wanted() {
+                        // A router sees what goes when its pass begins.
+                        self.pool.take_private(needed - blocks);
+                        self.pool.events.publish(at);
+                        taken = needed;
+                    }
                     blocks = needed;
                     passes += 1;
+                    before = self.last_start;
                     self.last_start = at;
                     at += *duration;
                     *end = at;
                 }
-                self.pool.take_private(blocks);
+                self.pool.take_private(blocks - taken);
                 self.tokens.begin_steps(&ends[..passes], members);
                 stretch.skip(passes as u64);
                 self.passes += passes as u64;

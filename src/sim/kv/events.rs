@@ -44,6 +44,11 @@ impl KvEvents {
         self.wanted = true;
     }
 
+    /// Whether anybody listens.
+    pub fn are_wanted(&self) -> bool {
+        self.wanted
+    }
+
     /// Notes that a copy of blocks became findable.
     pub fn stored(&mut self, run: BlockRun) {
         if self.wanted {
