@@ -264,7 +264,7 @@ fn replay(name: &str) {
         serde_json::from_str(&fs::read_to_string(folder().join(format!("{name}.json"))).unwrap()).unwrap();
     let cli = fixture["cli"].as_object().unwrap();
     let run = resolve(cli, Path::new("unread.jsonl"));
-    let mut planner = prepare(run.planner.as_ref().unwrap(), &run.topology);
+    let mut planner = prepare(run.planner.as_ref().unwrap(), &run.topology, run.semantics.planner);
     let bootstrap = &fixture["bootstrap_fpms"];
     planner.bootstrap(&points(bootstrap, "prefill"), &points(bootstrap, "decode"));
     let (mut prefill, mut decode) = (FpmCache::default(), FpmCache::default());

@@ -172,16 +172,17 @@ impl Report {
         self.set("preemptions", outcome.preemptions);
         self.set("forward_passes", outcome.passes);
         let semantics = &run.semantics;
-        self.set(
-            "semantics",
-            json!({
-                "base": base_name(semantics),
-                "charge_recompute": semantics.charge_recompute,
-                "fail_infeasible": semantics.fail_infeasible,
-                "handoff_after_first_token": semantics.handoff_after_first_token,
-                "honest_reuse": semantics.honest_reuse,
-            }),
-        );
+        let mut switches = json!({
+            "base": base_name(semantics),
+            "charge_recompute": semantics.charge_recompute,
+            "fail_infeasible": semantics.fail_infeasible,
+            "handoff_after_first_token": semantics.handoff_after_first_token,
+            "honest_reuse": semantics.honest_reuse,
+        });
+        for (name, on) in run.planner.iter().flat_map(|_| semantics.planner.named()) {
+            switches[name] = json!(on);
+        }
+        self.set("semantics", switches);
         self.timing(&run.topology, outcome);
         self.set("router", router(&run.router));
         if let Some(planner) = &outcome.planner {

@@ -135,14 +135,18 @@ fn document(value: Value) -> Document {
 }
 
 fn semantics(semantics: &Semantics) -> Value {
-    let Semantics { handoff_after_first_token, fail_infeasible, charge_recompute, honest_reuse } = *semantics;
-    json!({
+    let Semantics { handoff_after_first_token, fail_infeasible, charge_recompute, honest_reuse, planner } = *semantics;
+    let mut value = json!({
         "base": "dynamo",
         "handoff_after_first_token": handoff_after_first_token,
         "fail_infeasible": fail_infeasible,
         "charge_recompute": charge_recompute,
         "honest_reuse": honest_reuse,
-    })
+    });
+    for (name, on) in planner.named() {
+        value[name] = json!(on);
+    }
+    value
 }
 
 fn scaling(script: &ScalingScript) -> Value {

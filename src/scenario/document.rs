@@ -190,7 +190,7 @@ pub struct Scenario {
     #[arg(long, value_name = "MODE", help_heading = RUN)]
     pub replay_mode: Option<String>,
 
-    /// Planner in the loop; not supported yet
+    /// Planner in the loop, configured as Dynamo's: inline JSON, or the path of a JSON or YAML file
     #[arg(long, value_name = "JSON", help_heading = PLANNER)]
     #[schemars(schema_with = "schema::any_object")]
     pub planner_config: Option<Document>,

@@ -95,6 +95,9 @@ impl Scenario {
         ] {
             document.iter_mut().for_each(|document| document.rebase(base));
         }
+        for key in ["load_predictor_warmup_trace", "report_output_dir"] {
+            self.planner_config.iter_mut().for_each(|document| document.rebase_inside(key, base));
+        }
         self.router_config.iter_mut().for_each(|document| document.rebase_inside("router_policy_config", base));
     }
 

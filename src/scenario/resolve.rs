@@ -10,7 +10,8 @@ use super::document::Scenario;
 use super::engine::{build, engine_type};
 use super::error::{Place, ScenarioError};
 use super::run::{
-    EngineConfig, Role, Run, ScalingScript, ScalingStep, SchedulerKind, Semantics, Sla, Topology, TrafficSource,
+    EngineConfig, PlannerSemantics, Role, Run, ScalingScript, ScalingStep, SchedulerKind, Semantics, Sla, Topology,
+    TrafficSource,
 };
 use super::timing::TimingContext;
 use super::values::{Document, ScalingDocument, SemanticsDocument, typed};
@@ -156,6 +157,14 @@ impl Scenario {
             fail_infeasible: object.fail_infeasible.unwrap_or(base.fail_infeasible),
             charge_recompute: object.charge_recompute.unwrap_or(base.charge_recompute),
             honest_reuse: object.honest_reuse.unwrap_or(base.honest_reuse),
+            planner: PlannerSemantics {
+                whole_prompts: object.planner_whole_prompts.unwrap_or(base.planner.whole_prompts),
+                own_prefill: object.planner_own_prefill.unwrap_or(base.planner.own_prefill),
+                positive_intercept: object.planner_positive_intercept.unwrap_or(base.planner.positive_intercept),
+                keep_hit_rate: object.planner_keep_hit_rate.unwrap_or(base.planner.keep_hit_rate),
+                count_starting: object.planner_count_starting.unwrap_or(base.planner.count_starting),
+                partial_reports: object.planner_partial_reports.unwrap_or(base.planner.partial_reports),
+            },
         })
     }
 

@@ -380,17 +380,76 @@ pub struct Semantics {
     pub charge_recompute: bool,
     /// SGLang chunk continuations are not reported as reuse.
     pub honest_reuse: bool,
+    /// Corrections of the planner.
+    pub planner: PlannerSemantics,
+}
+
+/// Which quirks of the reference's planner are corrected; by default none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PlannerSemantics {
+    /// The next prompt is as long as those seen; in the reference passes without prompts count as prompts of length 0.
+    pub whole_prompts: bool,
+    /// The ITL of an aggregated engine is estimated with the prompt tokens of its own pass; in the reference with those of
+    /// an average pass, which lets idle engines look busy.
+    pub own_prefill: bool,
+    /// No pass takes less than no time when extrapolated; in the reference a fit may, which gives absurd capacities.
+    pub positive_intercept: bool,
+    /// The last hit rate stays where nobody was admitted; in the reference it falls to 0.
+    pub keep_hit_rate: bool,
+    /// A decision is compared with ready and starting workers; in the reference with ready ones, so that a decision to
+    /// keep them leaves starting ones alone.
+    pub count_starting: bool,
+    /// A worker without a record yet does not void a decision; in the reference it does.
+    pub partial_reports: bool,
+}
+
+impl PlannerSemantics {
+    /// Every switch with its value, by the name it has in a scenario.
+    pub const fn named(self) -> [(&'static str, bool); 6] {
+        [
+            ("planner_whole_prompts", self.whole_prompts),
+            ("planner_own_prefill", self.own_prefill),
+            ("planner_positive_intercept", self.positive_intercept),
+            ("planner_keep_hit_rate", self.keep_hit_rate),
+            ("planner_count_starting", self.count_starting),
+            ("planner_partial_reports", self.partial_reports),
+        ]
+    }
+
+    /// Every switch set alike.
+    pub const fn all(on: bool) -> Self {
+        Self {
+            whole_prompts: on,
+            own_prefill: on,
+            positive_intercept: on,
+            keep_hit_rate: on,
+            count_starting: on,
+            partial_reports: on,
+        }
+    }
 }
 
 impl Semantics {
     /// The reference's behaviour, quirks included.
     pub const fn dynamo() -> Self {
-        Self { handoff_after_first_token: false, fail_infeasible: false, charge_recompute: false, honest_reuse: false }
+        Self {
+            handoff_after_first_token: false,
+            fail_infeasible: false,
+            charge_recompute: false,
+            honest_reuse: false,
+            planner: PlannerSemantics::all(false),
+        }
     }
 
     /// Every correction on.
     pub const fn corrected() -> Self {
-        Self { handoff_after_first_token: true, fail_infeasible: true, charge_recompute: true, honest_reuse: true }
+        Self {
+            handoff_after_first_token: true,
+            fail_infeasible: true,
+            charge_recompute: true,
+            honest_reuse: true,
+            planner: PlannerSemantics::all(true),
+        }
     }
 }
 

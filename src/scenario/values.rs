@@ -91,7 +91,8 @@ impl Document {
                 let cure = "give a JSON object, or the path of a file that holds one";
                 let text = std::fs::read_to_string(&path)
                     .map_err(|e| ScenarioError::new(key, format!("cannot read {}: {e}", path.display()), cure))?;
-                match object(&text, key) {
+                let is_yaml = path.extension().is_some_and(|end| end == "yaml" || end == "yml");
+                match if is_yaml { yaml_object(&text, key) } else { object(&text, key) } {
                     Ok(map) => Ok(Loaded { map, file: Some(path) }),
                     Err(error) => Err(error.at(Place::File(path))),
                 }
@@ -140,6 +141,18 @@ fn rebase_files(value: &mut Value, base: &Path) {
             }
         }
         _ => {}
+    }
+}
+
+/// Parses a text that must hold one YAML mapping.
+fn yaml_object(text: &str, key: &str) -> Result<Map<String, Value>, ScenarioError> {
+    match serde_saphyr::from_str(text) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(other) => {
+            let cause = format!("holds {}, expected a mapping", kind_of(&other));
+            Err(ScenarioError::new(key, cause, "give keys and values"))
+        }
+        Err(error) => Err(ScenarioError::new(key, format!("not valid YAML: {error}"), "correct the YAML text")),
     }
 }
 
@@ -279,4 +292,16 @@ pub(super) struct SemanticsDocument {
     pub charge_recompute: Option<bool>,
     /// SGLang chunk continuations are not reported as reuse.
     pub honest_reuse: Option<bool>,
+    /// The planner takes the next prompt to be as long as those seen.
+    pub planner_whole_prompts: Option<bool>,
+    /// The planner estimates the ITL of an aggregated engine with the prompt tokens of its own pass.
+    pub planner_own_prefill: Option<bool>,
+    /// The planner's fits give no negative times.
+    pub planner_positive_intercept: Option<bool>,
+    /// The planner keeps the last hit rate where nobody was admitted.
+    pub planner_keep_hit_rate: Option<bool>,
+    /// The planner compares its decision with ready and starting workers.
+    pub planner_count_starting: Option<bool>,
+    /// The planner decides even if a worker has not reported yet.
+    pub planner_partial_reports: Option<bool>,
 }

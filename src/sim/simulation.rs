@@ -125,7 +125,7 @@ impl Simulation {
             world.resource_mut::<Scaling>().script = Some(script.clone());
         }
         if let Some(config) = &run.planner {
-            let planner = PlannerRun::new(planner::prepare(config, &run.topology));
+            let planner = PlannerRun::new(planner::prepare(config, &run.topology, run.semantics.planner));
             if let Some(first) = planner.next_tick() {
                 world.resource_mut::<Agenda>().enter(first, Due::ScalingTick);
             }

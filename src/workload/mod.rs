@@ -25,6 +25,7 @@
 //! | `servegen` | ServeGen client profiles |
 //! | `kv_cache_tester` | agent sessions with nested sub-agents |
 //! | [`convert`] | writes a workload as Mooncake rows |
+//! | `intervals` | requests and lengths per interval of time, for load predictors |
 //! | `hints` | what requests ask of a router's queue |
 //! | `synthetic` | the reference's synthetic loads |
 //! | `agent` | the agent-session generator |
@@ -48,6 +49,7 @@ mod grouping;
 mod hints;
 mod instant;
 mod intern;
+mod intervals;
 mod kv_cache_tester;
 mod model;
 mod mooncake;
@@ -66,6 +68,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::WorkloadError;
 pub use hints::{Hint, RouterHints};
+pub use intervals::{Interval, intervals};
 pub use model::{MAX_TOKENS, Release, RequestSpec, Session, Workload};
 pub use options::TraceOptions;
 

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
+use crate::workload::Interval;
+
 /// Which pools the planner scales.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlannerMode {
@@ -102,8 +104,8 @@ pub struct PredictorConfig {
     pub kalman_q_trend: f64,
     /// Variance of the Kalman filter's measurements.
     pub kalman_r: f64,
-    /// Trace from whose intervals the predictors learn before the run.
-    pub warmup_trace: Option<PathBuf>,
+    /// Intervals from which the predictors learn before the run.
+    pub warmup: Vec<Interval>,
 }
 
 /// The regression from forward-pass metrics to pass times.

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use crate::workload::{Interval, intervals};
+
 use super::config::{
     DiagnosticsConfig, PlannerConfig, PlannerMode, PredictorConfig, PredictorKind, RegressionConfig, Target, Thresholds,
 };
@@ -32,7 +34,7 @@ pub(super) fn check(
     environment(&f, r);
     let regression = regression(&f, r);
     let predictor = predictor(&f, throughput, base, r);
-    let tick_s = intervals(&f, throughput, load, r);
+    let tick_s = tick_s(&f, throughput, load, r);
     if let (Some(bounds), true) = (f.ttft_ms.zip(f.itl_ms), easy)
         && bounds != DEFAULT_BOUNDS_MS
     {
@@ -170,15 +172,9 @@ fn predictor(f: &Fields, throughput: Option<bool>, base: &Path, r: &mut Reader) 
         };
         r.fault("load_predictor", format!("is \"{name}\""), cure);
     }
-    let warmup_trace = match f.warmup_trace.as_ref()? {
-        Some(path) => {
-            let path = base.join(path);
-            if !path.is_file() {
-                r.fault("load_predictor_warmup_trace", format!("{} is no file", path.display()), "give a trace");
-            }
-            Some(path)
-        }
-        None => None,
+    let warmup = match (f.warmup_trace.as_ref()?, f.throughput_interval) {
+        (Some(path), Some(seconds)) if seconds > 0 => warmup(&base.join(path), seconds as f64, r),
+        _ => Vec::new(),
     };
     let [kalman_q_level, kalman_q_trend, kalman_r] = f.kalman?;
     let window = f.prophet_window?;
@@ -194,12 +190,22 @@ fn predictor(f: &Fields, throughput: Option<bool>, base: &Path, r: &mut Reader) 
         kalman_q_level,
         kalman_q_trend,
         kalman_r,
-        warmup_trace,
+        warmup,
+    })
+}
+
+/// The intervals of the trace at `path`, read even if no loop will use them, as the live planner does.
+fn warmup(path: &Path, seconds: f64, r: &mut Reader) -> Vec<Interval> {
+    intervals(path, seconds).unwrap_or_else(|error| {
+        let (text, cure) = (error.to_string(), error.cure());
+        let cause = text.strip_suffix(cure).map_or(text.as_str(), |text| text.trim_end_matches("; "));
+        r.fault("load_predictor_warmup_trace", cause, cure);
+        Vec::new()
     })
 }
 
 /// Seconds between ticks, once the periods of the loops fit together.
-fn intervals(f: &Fields, throughput: Option<bool>, load: Option<bool>, r: &mut Reader) -> Option<f64> {
+fn tick_s(f: &Fields, throughput: Option<bool>, load: Option<bool>, r: &mut Reader) -> Option<f64> {
     let (throughput, load) = (throughput?, load?);
     if !throughput && !load {
         r.fault("enable_load_scaling", "is false, and so is `enable_throughput_scaling`", "switch on at least one");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bevy::prelude::*;
 
 use crate::perf::{PassTimer, TimingModel};
-use crate::scenario::{EngineConfig, PlannerConfig, Role, Target, Topology};
+use crate::scenario::{EngineConfig, PlannerConfig, PlannerSemantics, Role, Target, Topology};
 use crate::sim::engine::PassRecord;
 use crate::sim::metrics::{FinalStatus, WorkerState};
 use crate::sim::request::Requests;
@@ -16,7 +16,7 @@ use crate::time::{SimDuration, SimTime};
 
 use super::{
     Bootstrap, Capabilities, Decision, EngineId, Engines, ForwardPassMetrics, FpmCache, FpmObservations, Planner,
-    PlannerQuirks, PoolCounts, Tick, TickInput, TrafficWindow, WorkerCounts, benchmark_points,
+    PoolCounts, Tick, TickInput, TrafficObservation, TrafficWindow, WorkerCounts, benchmark_points,
 };
 
 /// An engine that publishes nothing for so long reports that it is idle.
@@ -124,7 +124,12 @@ impl PlannerRun {
             self.observe_pool(replicas, index, since, now);
         }
         let traffic = if tick.need_traffic { self.pending.take() } else { None };
-        let traffic = traffic.filter(|window| window.duration_s > 0.0).map(|window| window.observation());
+        let keep_hit_rate = self.planner.quirks.keep_hit_rate;
+        let traffic = traffic.filter(|window| window.duration_s > 0.0).map(|window| TrafficObservation {
+            // Without admissions there is none to go by.
+            kv_hit_rate: Some(window.avg_kv_hit_rate).filter(|_| !keep_hit_rate || window.hit_rate_count > 0.0),
+            ..window.observation()
+        });
         let has_any = !(self.prefill.records().is_empty() && self.decode.records().is_empty());
         let fpm = FpmObservations { prefill: &self.prefill, decode: &self.decode };
         let workers = worker_counts(&replicas.fleet);
@@ -269,17 +274,26 @@ fn output_so_far(replicas: &mut Replicas, now: SimTime) -> (u64, u64) {
 
 /// A planner for this fleet. With an SLA and an analytical timing model it learns, as in the reference, passes that the
 /// model calculates; profiles and the polynomial teach it nothing.
-pub fn prepare(config: &PlannerConfig, topology: &Topology) -> Planner {
+pub fn prepare(config: &PlannerConfig, topology: &Topology, quirks: PlannerSemantics) -> Planner {
     let pools: Vec<&EngineConfig> = match topology {
         Topology::Aggregated { engine, .. } => vec![engine],
         Topology::Disaggregated { prefill, decode, .. } => vec![prefill, decode],
     };
-    let mut planner = Planner::new(config.clone(), Engines::of(&pools), PlannerQuirks::default());
+    let mut planner = Planner::new(config.clone(), Engines::of(&pools), quirks);
     if config.target == Target::Sla
         && let Some((prefill, decode)) = bootstrap_points(&pools, config.benchmark_granularity)
     {
         planner.bootstrap(&prefill, &decode);
     }
+    let duration_s = config.throughput_interval_s;
+    let warmup = config.predictor.warmup.iter().map(|interval| TrafficObservation {
+        duration_s,
+        num_req: interval.requests as f64,
+        isl: interval.mean_input,
+        osl: interval.mean_output,
+        ..TrafficObservation::default()
+    });
+    planner.warm(&warmup.collect::<Vec<_>>());
     planner
 }
 

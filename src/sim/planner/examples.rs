@@ -56,7 +56,7 @@ fn planner(example: &Value) -> Planner {
         prefill: capabilities(&example["prefill_capabilities"]),
         decode: capabilities(&example["decode_capabilities"]),
     };
-    let mut planner = Planner::new(config(example), engines, PlannerQuirks::default());
+    let mut planner = Planner::new(config(example), engines, PlannerSemantics::default());
     let points = &example["bootstrap_fpms"];
     planner.bootstrap(&passes(&points["prefill"]), &[passes(&points["decode"]), passes(&points["agg"])].concat());
     planner
@@ -232,7 +232,7 @@ fn the_performance_model_answers_as_the_reference() {
         };
         let regression = Scenario::planner_config_of(json!({"mode": "agg"}).as_object().unwrap()).unwrap().regression;
         let engine = capabilities(&example["capabilities"]);
-        let mut model = EngineModel::new(role, regression, &engine, PlannerQuirks::default());
+        let mut model = EngineModel::new(role, regression, &engine, PlannerSemantics::default());
         model.learn(&passes(&example["tune_fpms"]));
         assert_eq!(json!(model.is_ready()), example["ready"], "{}", example["id"]);
         assert_eq!(json!(model.observations()), example["retained"], "{}", example["id"]);

@@ -13,7 +13,6 @@
 //! | `reason` | why a loop decided as it did |
 //! | `explain` | what it decided from |
 //! | `decision` | a tick's outcome, as a sentence and as JSON |
-//! | `quirks` | which quirks of the reference are corrected |
 
 mod budget;
 mod cadence;
@@ -25,12 +24,11 @@ mod explain;
 mod load;
 mod observe;
 mod predict;
-mod quirks;
 mod reason;
 mod regression;
 mod throughput;
 
-use crate::scenario::{PlannerConfig, PlannerMode, Role};
+use crate::scenario::{PlannerConfig, PlannerMode, PlannerSemantics, Role};
 
 pub use budget::Budget;
 pub use cadence::Tick;
@@ -42,7 +40,6 @@ pub use observe::{
     Capabilities, EngineId, ForwardPassMetrics, FpmCache, PoolCounts, TrafficObservation, TrafficWindow, WorkerCounts,
 };
 pub use predict::{LoadPredictors, Prediction, Predictor};
-pub use quirks::PlannerQuirks;
 pub use reason::{LoadReason, ThroughputReason};
 pub use regression::{
     Bootstrap, Capacity, CapacityQuery, DecodeQuery, EngineModel, Limits, PassLoad, PrefillQuery, benchmark_points,
@@ -92,7 +89,7 @@ enum Models {
 pub struct Planner {
     config: PlannerConfig,
     engines: Engines,
-    quirks: PlannerQuirks,
+    quirks: PlannerSemantics,
     budget: Budget,
     models: Models,
     predictors: Option<LoadPredictors>,
@@ -107,7 +104,7 @@ pub struct Planner {
 
 impl Planner {
     /// A planner that saw nothing.
-    pub fn new(config: PlannerConfig, engines: Engines, quirks: PlannerQuirks) -> Self {
+    pub fn new(config: PlannerConfig, engines: Engines, quirks: PlannerSemantics) -> Self {
         let model =
             |role: Role, engine: &Capabilities| Box::new(EngineModel::new(role, config.regression, engine, quirks));
         let models = match config.mode {
@@ -178,7 +175,7 @@ impl Planner {
             self.cadence.predicted(tick);
             match (input.traffic, self.predictors.take()) {
                 (Some(traffic), Some(mut predictors)) => {
-                    predictors.observe(&self.kept(traffic), |length| self.clamped(length));
+                    predictors.observe(&traffic, |length| self.clamped(length));
                     prediction = Some(predictors.predict());
                     self.predictors = Some(predictors);
                 }
@@ -210,8 +207,7 @@ impl Planner {
             if let (Some(traffic), false, false) =
                 (input.traffic, self.config.throughput_scaling, self.config.target.is_easy())
             {
-                let kept = self.kept(traffic);
-                self.remember(kept.kv_hit_rate, kept.accept_length);
+                self.remember(traffic.kv_hit_rate, traffic.accept_length);
             }
             decision.load = self.advance_load(input.fpm);
             // The fast loop is the more authoritative of the two.
@@ -237,14 +233,6 @@ impl Planner {
                 decode.observe(fpm.decode.records());
             }
         }
-    }
-
-    /// Traffic without a hit rate that nobody's admission stands behind, if that quirk is corrected.
-    fn kept(&self, mut traffic: TrafficObservation) -> TrafficObservation {
-        if self.quirks.keep_hit_rate && traffic.kv_hit_rate == Some(0.0) {
-            traffic.kv_hit_rate = None;
-        }
-        traffic
     }
 
     fn remember(&mut self, kv_hit_rate: Option<f64>, accept_length: Option<f64>) {

@@ -73,7 +73,7 @@ impl Planner {
         }
         let mut sizes = ranks.values();
         let first = sizes.next().copied();
-        let all = ranks.len() as i64 == ready || (self.quirks.await_no_record && (ranks.len() as i64) < ready);
+        let all = ranks.len() as i64 == ready || (self.quirks.partial_reports && (ranks.len() as i64) < ready);
         all && sizes.all(|size| Some(*size) == first)
     }
 

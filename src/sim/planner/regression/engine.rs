@@ -1,10 +1,9 @@
 //! What the planner asks about an engine: how long the next prompt waits, how fast tokens come.
 
-use crate::scenario::{RegressionConfig, Role};
+use crate::scenario::{PlannerSemantics, RegressionConfig, Role};
 use crate::time::SimDuration;
 
 use super::super::observe::{Capabilities, EngineId, ForwardPassMetrics};
-use super::super::quirks::PlannerQuirks;
 use super::average::MovingAverage;
 use super::forward::{ForwardModel, PassLoad};
 
@@ -67,7 +66,7 @@ pub struct EngineModel {
     pub(super) role: Role,
     pub(super) limits: Limits,
     pub(super) forward: ForwardModel,
-    quirks: PlannerQuirks,
+    quirks: PlannerSemantics,
     /// Prompt tokens of the next request: by the reference's measure, tokens per chunk, thinned by passes without any.
     next_prompt: MovingAverage,
     /// Context of the next decoding request, tokens.
@@ -80,7 +79,7 @@ pub struct EngineModel {
 
 impl EngineModel {
     /// A model that knows nothing.
-    pub fn new(role: Role, config: RegressionConfig, engine: &Capabilities, quirks: PlannerQuirks) -> Self {
+    pub fn new(role: Role, config: RegressionConfig, engine: &Capabilities, quirks: PlannerSemantics) -> Self {
         let average = || MovingAverage::new(config.max_samples);
         Self {
             role,
@@ -120,7 +119,7 @@ impl EngineModel {
     fn note_lengths(&mut self, record: &ForwardPassMetrics) {
         if record.prefills > 0 {
             self.next_prompt.add(record.prefill_tokens as f64 / record.prefills as f64);
-        } else if !self.quirks.prompts_only {
+        } else if !self.quirks.whole_prompts {
             self.next_prompt.add(0.0);
         }
         if record.decodes > 0 {
