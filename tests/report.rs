@@ -379,7 +379,11 @@ fn scaling_is_listed_before_the_table_and_in_the_json() {
     let mut o = outcome(Vec::new());
     o.scaling_events.push(ScalingEvent { at: ms(12_000.0), role: Role::Decode, from: 2, to: 3 });
     let r = report(&scaled, &o);
-    assert!(r.table().starts_with("\nScaling events:\n  t=12.0s [decode]: 2 -> 3 workers (scale_up)\nDynoSim |"), "{}", r.table());
+    assert!(
+        r.table().starts_with("\nScaling events:\n  t=12.0s [decode]: 2 -> 3 workers (scale_up)\nDynoSim |"),
+        "{}",
+        r.table()
+    );
     let events = serde_json::to_string(r.get("scaling_events").unwrap()).unwrap();
     assert_eq!(events, r#"[{"at_ms":12000.0,"from":2,"pool":"decode","to":3}]"#);
 }

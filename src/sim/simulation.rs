@@ -6,7 +6,7 @@ use bevy::ecs::world::World;
 
 use crate::scenario::{EngineConfig, Role, RouterMode, Run, SchedulerKind, Topology};
 use crate::time::SimTime;
-use crate::workload::{Release, Workload};
+use crate::workload::{Release, Workload, WorkloadError};
 
 use super::arrivals::{Arrivals, Unrouted};
 use super::clock::{Agenda, Due, VirtualClock};
@@ -35,6 +35,9 @@ pub enum SimError {
         /// Ranks of each.
         ranks: u32,
     },
+    /// The trace that the planner's predictors learn from cannot be used.
+    #[error("the planner's warm-up trace: {0}")]
+    Warmup(#[from] WorkloadError),
 }
 
 /// A run in progress. The same scenario gives the same result however it is advanced.
@@ -125,7 +128,9 @@ impl Simulation {
             world.resource_mut::<Scaling>().script = Some(script.clone());
         }
         if let Some(config) = &run.planner {
-            let planner = PlannerRun::new(planner::prepare(config, &run.topology));
+            let mut planner = planner::prepare(config, &run.topology);
+            planner.warm(&planner::warmup(config, run)?);
+            let planner = PlannerRun::new(planner);
             if let Some(first) = planner.next_tick() {
                 world.resource_mut::<Agenda>().enter(first, Due::ScalingTick);
             }

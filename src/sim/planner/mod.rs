@@ -9,6 +9,7 @@
 //! | `drive` | the planner within a run: what it is shown, and what becomes of its decisions |
 //! | `load` | the fast loop: one replica more or fewer |
 //! | `throughput` | the slow loop: replicas for the predicted load |
+//! | `warmup` | what the predictors learn before the run |
 //! | `budget` | bounds on GPUs |
 //! | `reason` | why a loop decided as it did |
 //! | `explain` | what it decided from |
@@ -29,6 +30,7 @@ mod quirks;
 mod reason;
 mod regression;
 mod throughput;
+mod warmup;
 
 use crate::scenario::{PlannerConfig, PlannerMode, Role};
 
@@ -48,6 +50,7 @@ pub use regression::{
     Bootstrap, Capacity, CapacityQuery, DecodeQuery, EngineModel, Limits, PassLoad, PrefillQuery, benchmark_points,
 };
 pub use throughput::ThroughputOutcome;
+pub use warmup::warmup;
 
 use cadence::Cadence;
 

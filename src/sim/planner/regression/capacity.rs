@@ -57,7 +57,10 @@ impl EngineModel {
     /// The batch size that sustains most requests: within the bounds if there is one, else without regard to them.
     /// `None` where a pass that would be needed has no estimate.
     pub fn capacity(&self, query: &CapacityQuery) -> Option<Capacity> {
-        if query.isl.is_nan() || query.isl <= 0.0 || (self.role != Role::Prefill && (query.osl.is_nan() || query.osl <= 0.0)) {
+        if query.isl.is_nan()
+            || query.isl <= 0.0
+            || (self.role != Role::Prefill && (query.osl.is_nan() || query.osl <= 0.0))
+        {
             return None;
         }
         let (isl, osl) = (up(query.isl), up(query.osl).max(1));
