@@ -217,6 +217,25 @@ fn a_scaled_fleet_gives_one_result() {
 }
 
 #[test]
+fn a_planned_fleet_gives_one_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = flat(&folder, 60);
+    let engine = json!({"num_gpu_blocks": 60, "block_size": 16, "startup_time": 0.3});
+    let planner = |mode: &str| {
+        json!({
+            "mode": mode, "optimization_target": "sla", "enable_load_scaling": true, "enable_throughput_scaling": true,
+            "ttft_ms": 20, "itl_ms": 6, "load_adjustment_interval_seconds": 1,
+            "throughput_adjustment_interval_seconds": 2, "load_predictor": "kalman", "load_min_observations": 3,
+        })
+    };
+    assert_one_result(&over(&trace, json!({"planner-config": planner("agg"), "extra-engine-args": engine})));
+    let pools = json!({
+        "planner-config": planner("disagg"), "prefill-engine-args": engine, "decode-engine-args": engine,
+    });
+    assert_one_result(&over(&trace, pools));
+}
+
+#[test]
 fn data_parallel_ranks_give_one_result() {
     let folder = tempfile::tempdir().unwrap();
     let trace = flat(&folder, 60);

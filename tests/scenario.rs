@@ -596,3 +596,26 @@ fn keys_of_the_kv_router_are_idle_in_other_modes_and_said_to_be() {
     };
     assert_eq!((warnings("round_robin"), warnings("random"), warnings("least_loaded")), (3, 3, 2));
 }
+
+#[test]
+fn every_fault_of_a_planner_configuration_is_named_at_once() {
+    let planner = json!({
+        "mode": "agg", "optimization_target": "sla", "ttft_ms": -1, "fpm_sample_bucket_size": 15,
+        "load_adjustment_interval_seconds": "soon",
+    });
+    let text = message(json!({ "trace": "t", "planner-config": planner }));
+    let named = ["ttft_ms", "fpm_sample_bucket_size", "load_adjustment_interval_seconds"];
+    assert_eq!(text.lines().count(), named.len(), "{text}");
+    assert!(named.iter().all(|name| text.contains(&format!("`planner-config.{name}`"))), "{text}");
+}
+
+#[test]
+fn a_planner_must_fit_the_fleet() {
+    let text = message(json!({ "trace": "t", "planner-config": {} }));
+    assert!(text.contains("planner-config.mode") && text.contains("agg"), "{text}");
+    let scaling = json!({ "first_tick_ms": 1.0, "interval_ms": 1.0, "steps": [] });
+    let text = message(json!({ "trace": "t", "planner-config": { "mode": "agg" }, "scaling": scaling }));
+    assert!(text.contains("scaling"), "{text}");
+    let run = resolve(json!({ "trace": "t", "planner-config": { "mode": "agg" } })).unwrap();
+    assert!(run.planner.is_some() && run.warnings.is_empty(), "{:?}", run.warnings);
+}

@@ -96,6 +96,12 @@ impl Scenario {
             let cause = "is agentic_mooncake, which the planner's traffic windows are not defined for";
             return Err(ScenarioError::new("trace-format", cause, "leave `planner-config` out, or use sessions"));
         }
+        if config.diagnostics.file.is_some() {
+            warnings.push(format!(
+                "`{key}.report_filename`: this version writes no HTML report; `decisions` writes all that the planner saw \
+                 and decided."
+            ));
+        }
         if let Some(granularity) = self.benchmark_granularity {
             config.benchmark_granularity = u64::from(granularity.max(1));
         }
