@@ -295,6 +295,7 @@ fn replay(name: &str) {
         let counts = |side: &str| PoolCounts {
             ready: shown["workers"][format!("ready_num_{side}")].as_i64().unwrap_or(0),
             expected: shown["workers"][format!("expected_num_{side}")].as_i64().unwrap_or(0),
+            draining: 0,
         };
         let disaggregated = cli["planner_config"]["mode"] == json!("disagg");
         let workers = WorkerCounts { prefill: disaggregated.then(|| counts("prefill")), decode: counts("decode") };
