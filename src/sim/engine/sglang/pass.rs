@@ -7,6 +7,7 @@ use crate::time::{SimDuration, SimTime};
 
 use super::super::pass::Formed;
 use super::super::scheduler::{Ended, EngineEvent, FirstTokens};
+use super::super::watch::{PassRecord, Queued};
 use super::admission::Admitted;
 use super::{SglangScheduler, Slot};
 
@@ -24,6 +25,9 @@ impl SglangScheduler {
         self.place(&admitted.ids);
         self.collect_early();
         let contexts = self.make_room();
+        if self.watch.is_watched() {
+            self.describe(&admitted, contexts);
+        }
         let (duration, occupancy) = self.duration(&admitted, contexts);
         let worked = contexts.is_some()
             || !self.early.is_empty()
@@ -32,6 +36,48 @@ impl SglangScheduler {
             || !self.events.is_empty();
         self.passes += u64::from(worked);
         Formed { end: now + duration, worked, occupancy, emits: contexts.is_some() }
+    }
+
+    /// Who waits now, or is expected from another worker.
+    pub(super) fn queued(&mut self) -> Queued {
+        let request = |id: u32| self.slots[id as usize].job.request;
+        let ends = self.waiting.front().zip(self.waiting.back());
+        let queue = ends.map(|(front, back)| (self.waiting.len(), request(*front), request(*back)));
+        let (slots, waiting) = (&self.slots, &self.waiting);
+        let mut queued = self.watch.queued(queue, || {
+            let mut queued = Queued::default();
+            for id in waiting {
+                let slot = &slots[*id as usize];
+                // One that gave way has tokens; one with a piece of its prompt done is not new either.
+                let is_new = slot.len == slot.job.prompt && slot.materialized == 0;
+                queued.count(slot.job.prompt, slot.len - slot.job.prompt, is_new);
+            }
+            queued
+        });
+        for id in self.delivered.iter().copied().chain(self.transfers.expected()) {
+            queued.count(self.slots[id as usize].job.prompt, 0, false);
+        }
+        queued
+    }
+
+    /// Tells what is in the pass being formed, and who waits. `contexts`: tokens of everybody who emits.
+    fn describe(&mut self, admitted: &Admitted, contexts: Option<u64>) {
+        let queued = self.queued();
+        let in_prefill = admitted.ids.iter().filter(|id| self.loose.contains(id));
+        let (mut decodes, mut tokens) = (self.running.len() as u64, contexts.unwrap_or(0));
+        for id in in_prefill {
+            decodes = decodes.saturating_sub(1);
+            tokens = tokens.saturating_sub(u64::from(self.slots[*id as usize].len));
+        }
+        self.watch.forming = PassRecord {
+            prefills: admitted.ids.len() as u64,
+            prefill_tokens: admitted.sum_isl - admitted.sum_prefix,
+            prefix_tokens: admitted.sum_prefix,
+            decodes: if contexts.is_some() { decodes } else { 0 },
+            decode_tokens: tokens,
+            queued,
+            ..PassRecord::default()
+        };
     }
 
     /// How long the pass takes, and the KV tokens in use if they alone explain it. `contexts`: tokens of everybody who
@@ -162,8 +208,10 @@ impl SglangScheduler {
     pub fn emit(&mut self, formed: &Formed, end: SimTime) {
         let early = std::mem::take(&mut self.early);
         let (mut fresh, mut done) = (Vec::new(), Vec::new());
+        let mut emitting = 0;
         if formed.emits {
             self.futile = 0;
+            emitting = self.running.len() as u64;
             fresh = self.without_tokens();
             self.emit_tokens(formed, end, &mut done);
         }
@@ -185,6 +233,9 @@ impl SglangScheduler {
             self.share.decay();
         }
         self.trim_log();
+        if self.watch.is_watched() && (formed.worked || end > self.last_start) {
+            self.watch.settle(self.last_start, end, emitting, self.tokens.emitted);
+        }
         // A router sees what this pass does to the cache from its end on.
         self.tree.events.publish(end);
     }

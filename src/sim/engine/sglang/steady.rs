@@ -134,6 +134,7 @@ impl SglangScheduler {
             last = last.min(output.until);
         }
         let mut at = now;
+        let (passes, mut before, contexts) = (self.passes, self.last_start, self.context);
         let mut follows = now.as_nanos() == self.tokens.end(self.tokens.step - 1);
         let mut needs = self.batch.needs_from(self.tokens.step);
         let by_occupancy = self.timer.by_occupancy();
@@ -156,6 +157,7 @@ impl SglangScheduler {
                 self.tree.evict(pages - self.tree.free());
             }
             self.tree.take(pages);
+            before = self.last_start;
             self.last_start = at;
             let active = self.context.min(total);
             let (duration, lap) = match u32::try_from(active).ok().filter(|_| by_occupancy && active < OCCUPANCY_LIMIT)
@@ -175,6 +177,17 @@ impl SglangScheduler {
         let remarks = stretch.finish();
         self.timer.note(remarks);
         self.trim_log();
+        if self.watch.is_watched() {
+            let queued = self.queued();
+            self.watch.stretch(
+                self.passes - passes,
+                (before, self.last_start, at),
+                u64::from(members),
+                contexts,
+                self.tokens.emitted,
+                queued,
+            );
+        }
         at
     }
 
