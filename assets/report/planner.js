@@ -69,6 +69,10 @@
     points: { show: true, size, fill: () => color(stroke) || stroke, width: 0 },
   });
 
+  const mark = (view, index) => view.series[index].stroke(view, index);
+  // Steps between the marks of the time axis, seconds.
+  const steps = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 864000];
+
   function plot(title, unit, lines, values, options = {}) {
     const card = make("figure", null, element("plots"), "plot");
     card.style.margin = "0";
@@ -83,11 +87,11 @@
         series: [{ label: "Time", value: (_, value) => (value == null ? "–" : clock(value)) }, ...lines],
         scales: { x: { time: false }, y: options.range ? { range: options.range } : { range: (_, min, max) => nice(min, max) } },
         axes: [
-          axis({ values: (_, ticks) => ticks.map(clock), space: 70 }),
+          axis({ values: (_, ticks) => ticks.map(clock), space: 70, incrs: steps }),
           axis({ size: options.labels ? 74 : 52, values: options.labels || ((_, ticks) => ticks.map(compact)), splits: options.splits }),
         ],
         cursor: { sync: { key: group.key, setSeries: false }, drag: { x: true, y: false, dist: 6 }, focus: { prox: -1 } },
-        legend: { live: true },
+        legend: { live: true, markers: { width: 2, stroke: mark, fill: mark } },
         hooks: { setScale: [zoom] },
       },
       [times, ...values],
@@ -115,7 +119,7 @@
     const lines = [];
     const values = [];
     pools.forEach((pool, index) => {
-      const hue = hues[(index + 2 - pools.length) % 2];
+      const hue = hues[index];
       const name = poolName(pool.name);
       const step = { paths: uPlot.paths.stepped({ align: 1 }) };
       const add = (label, column, options) => {
@@ -135,7 +139,7 @@
   }
 
   const pair = (title, unit, [observed, other], name, sla) => {
-    const lines = [series("Observed", "--c1"), series(name, "--c2", { ...dashed, spanGaps: true, width: 1.6 })];
+    const lines = [series("Observed", "--c1"), series(name, "--c2", { spanGaps: true })];
     const values = [observed, other];
     if (sla != null) {
       lines.push(series("SLA", "--sla", dashed));
@@ -337,5 +341,6 @@
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => plots.forEach(view => view.redraw()));
   // A link may name a tick by its second: report.html#t=300
   const named = /^#t=([\d.]+)$/.exec(location.hash);
-  if (named) choose(times.findIndex(time => time >= Number(named[1])));
+  // Plots know their scales once they were drawn.
+  if (named) setTimeout(() => choose(times.findIndex(time => time >= Number(named[1]))));
 })();

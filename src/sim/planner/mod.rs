@@ -16,6 +16,8 @@
 
 mod budget;
 mod cadence;
+#[cfg(test)]
+mod corrections;
 mod decision;
 mod drive;
 #[cfg(test)]
