@@ -259,7 +259,7 @@
         ["in batches of", sizing.batch],
         ["with TTFT, ms", sizing.ttft_ms],
         ["and ITL, ms", sizing.itl_ms],
-        ["Keeps the bounds", sizing.keeps_bounds ? "so it is" : "it does not"],
+        ["Keeps the bounds", sizing.keeps_bounds ? "yes" : "no"],
         ["Replicas for the demand", sizing.replicas],
       ].filter(row => row[1] != null));
       table(part, ["Replicas", "Share of capacity used"], sizing.options.map(option => [option.replicas, option.value]));
