@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use dynosim::report::{Report, SessionNames};
+use dynosim::report::{Diagnostics, Report, SessionNames};
 use dynosim::scenario::{Run, Scenario};
 use dynosim::sim::Simulation;
 use dynosim::sim::metrics::Outcome;
@@ -76,7 +76,7 @@ fn points(bootstrap: &Value, side: &str) -> Vec<ForwardPassMetrics> {
 }
 
 /// What a configuration comes to.
-fn run(cli: &Map<String, Value>, bootstrap: &Value, trace: &Path) -> (Outcome, Report) {
+fn run(cli: &Map<String, Value>, bootstrap: &Value, trace: &Path) -> (Outcome, Report, String) {
     let run = resolve(cli, trace);
     let workload = workload::load(&run).unwrap();
     let sessions = SessionNames::of(&workload);
@@ -85,7 +85,8 @@ fn run(cli: &Map<String, Value>, bootstrap: &Value, trace: &Path) -> (Outcome, R
     simulation.run_to_end();
     let outcome = simulation.finish();
     let report = Report::build(&run, &outcome, &sessions, &[], std::time::Duration::ZERO);
-    (outcome, report)
+    let summary = Diagnostics::of(&run, &outcome, &report).map_or_else(String::new, |page| page.summary());
+    (outcome, report, summary)
 }
 
 fn near(wanted: f64, got: f64) -> bool {
@@ -191,7 +192,7 @@ fn check(name: &str) {
     let cli = fixture["cli"].as_object().unwrap();
     let rows = fixture["trace_rows"].as_u64().unwrap();
     let Some(trace) = trace(fixture["trace"].as_str().unwrap(), rows) else { return };
-    let (outcome, report) = run(cli, &fixture["bootstrap_fpms"], trace.path());
+    let (outcome, report, summary) = run(cli, &fixture["bootstrap_fpms"], trace.path());
     let expected = &fixture["expected"];
     let tolerance = tolerance(cli);
     let log = outcome.planner.as_ref().unwrap();
@@ -240,6 +241,10 @@ fn check(name: &str) {
     }
     if log.ticks != expected["total_ticks"].as_u64().unwrap() {
         differences.push(format!("{} ticks, in the reference {}", log.ticks, expected["total_ticks"]));
+    }
+    // Taken out of a script, the dash is an escape there.
+    if expected["html_summary"].as_str().unwrap().replace("\\u2014", "—") != summary {
+        differences.push(format!("summary: reference {}, ours {summary}", expected["html_summary"]));
     }
     for (key, wanted) in expected["report"].as_object().unwrap() {
         let Some(wanted) = wanted.as_f64() else { continue };
@@ -295,6 +300,7 @@ fn replay(name: &str) {
         let counts = |side: &str| PoolCounts {
             ready: shown["workers"][format!("ready_num_{side}")].as_i64().unwrap_or(0),
             expected: shown["workers"][format!("expected_num_{side}")].as_i64().unwrap_or(0),
+            draining: 0,
         };
         let disaggregated = cli["planner_config"]["mode"] == json!("disagg");
         let workers = WorkerCounts { prefill: disaggregated.then(|| counts("prefill")), decode: counts("decode") };
@@ -324,7 +330,7 @@ fn the_share_of_cached_blocks_is_that_of_the_reference() {
     let Some(trace) = trace(fixture["trace"].as_str().unwrap(), fixture["trace_rows"].as_u64().unwrap()) else {
         return;
     };
-    let (outcome, _) = run(fixture["cli"].as_object().unwrap(), &fixture["bootstrap_fpms"], trace.path());
+    let (outcome, ..) = run(fixture["cli"].as_object().unwrap(), &fixture["bootstrap_fpms"], trace.path());
     let (theirs, ours) = (&fixture["expected"]["ticks"][0]["window"], outcome.planner.unwrap().windows[0]);
     assert!(near(theirs["avg_kv_hit_rate"].as_f64().unwrap(), ours.avg_kv_hit_rate), "{theirs} {ours:?}");
     assert_eq!(theirs["hit_rate_count"].as_f64(), Some(ours.hit_rate_count));

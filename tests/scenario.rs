@@ -616,6 +616,7 @@ fn a_planner_must_fit_the_fleet() {
     let scaling = json!({ "first_tick_ms": 1.0, "interval_ms": 1.0, "steps": [] });
     let text = message(json!({ "trace": "t", "planner-config": { "mode": "agg" }, "scaling": scaling }));
     assert!(text.contains("scaling"), "{text}");
-    let run = resolve(json!({ "trace": "t", "planner-config": { "mode": "agg" } })).unwrap();
+    let run =
+        resolve(json!({ "trace": "t", "planner-config": { "mode": "agg", "decode_engine_num_gpu": 1 } })).unwrap();
     assert!(run.planner.is_some() && run.warnings.is_empty(), "{:?}", run.warnings);
 }

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
-use dynosim::report::{DecisionFile, Recorder, Report, SessionNames, write_atomically, write_requests};
+use dynosim::report::{DecisionFile, Diagnostics, Recorder, Report, SessionNames, write_atomically, write_requests};
 use dynosim::scenario::{Outputs, Run, Scenario, ScenarioError};
 use dynosim::sim::Simulation;
 use dynosim::workload;
@@ -84,6 +84,9 @@ pub fn run(args: &Args) -> Result<u8, CliError> {
     let json = report.to_json();
     write_atomically(&path, |out: &mut dyn Write| out.write_all(json.as_bytes()))?;
     let ticks = outcome.planner.as_ref().map_or_else(String::new, |log| format!("Planner ticks: {}\n", log.ticks));
-    output::to_stdout(&format!("{}Saved full report to: {}\n{ticks}", report.table(), path.display()))?;
+    let diagnostics = Diagnostics::of(&run, &outcome, &report).map(|diagnostics| diagnostics.write()).transpose()?;
+    let written =
+        diagnostics.map_or_else(String::new, |path| format!("Planner diagnostics report: {}\n", path.display()));
+    output::to_stdout(&format!("{}Saved full report to: {}\n{ticks}{written}", report.table(), path.display()))?;
     Ok(if outcome.dead_ends.is_empty() { DONE } else { FAILED })
 }

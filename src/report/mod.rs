@@ -10,10 +10,12 @@
 //! | [`Report`] | totals, rates, latency statistics, goodput, cost; keys and definitions of the reference, plus ours |
 //! | [`write_requests`] | JSON Lines, one object per request that ended |
 //! | [`DecisionFile`] | JSON Lines, one object per decision of a router |
+//! | [`Diagnostics`] | HTML, what the planner saw and why it decided so |
 //! | [`Recorder`] | CSV, the fleet and every worker at a fixed interval of simulated time |
 //! | [`write_atomically`] | the way all of them reach the disk: complete or not at all |
 
 mod decisions;
+mod diagnostics;
 mod file;
 mod requests;
 mod stats;
@@ -22,6 +24,7 @@ mod table;
 mod timeseries;
 
 pub use decisions::{DecisionFile, write_decision};
+pub use diagnostics::Diagnostics;
 pub use file::{AtomicFile, WriteError, write_atomically};
 pub use requests::{SessionNames, write_requests, write_rows};
 pub use summary::Report;

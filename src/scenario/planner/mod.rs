@@ -96,10 +96,14 @@ impl Scenario {
             let cause = "is agentic_mooncake, which the planner's traffic windows are not defined for";
             return Err(ScenarioError::new("trace-format", cause, "leave `planner-config` out, or use sessions"));
         }
-        if config.diagnostics.file.is_some() {
+        let unnamed = [
+            (config.mode == PlannerMode::Disaggregated && config.prefill_gpus == 0, "prefill_engine_num_gpu"),
+            (config.decode_gpus == 0, "decode_engine_num_gpu"),
+        ];
+        for (_, name) in unnamed.iter().filter(|(unnamed, _)| *unnamed && config.diagnostics.enabled) {
             warnings.push(format!(
-                "`{key}.report_filename`: this version writes no HTML report; `decisions` writes all that the planner saw \
-                 and decided."
+                "`{key}.{name}` is not given and counts as 0 in the GPU hours of the planner's HTML report, as in the \
+                 reference; `gpu_hours` of the report does not depend on it."
             ));
         }
         if let Some(granularity) = self.benchmark_granularity {

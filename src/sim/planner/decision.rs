@@ -84,22 +84,24 @@ impl Decision {
         }
     }
 
-    /// One sentence per pool.
+    /// All sentences as one.
     pub fn text(&self) -> String {
-        let sentences: Vec<String> = self
-            .pools()
-            .into_iter()
-            .map(|(role, counts, target, reason)| {
-                let name = pool_name(role);
-                let from = counts.ready;
-                let action = match target {
-                    Some(to) if to != from => format!("scaled {name} {from} to {to}"),
-                    _ => format!("kept {name} at {from}"),
-                };
-                format!("{action}: {}", self.because(role, target.unwrap_or(from).cmp(&from), reason))
-            })
-            .collect();
+        let sentences: Vec<String> = self.sentences().into_iter().map(|(_, sentence)| sentence).collect();
         sentences.join("; ")
+    }
+
+    /// One sentence per pool.
+    pub fn sentences(&self) -> Vec<(Role, String)> {
+        let sentence = |(role, counts, target, reason): (Role, PoolCounts, Option<i64>, Option<LoadReason>)| {
+            let (name, from) = (pool_name(role), counts.ready);
+            let action = match target {
+                Some(to) if to != from => format!("scaled {name} {from} to {to}"),
+                _ => format!("kept {name} at {from}"),
+            };
+            let direction = target.unwrap_or(from).cmp(&from);
+            (role, format!("{action}: {}", self.because(role, direction, reason)))
+        };
+        self.pools().into_iter().map(sentence).collect()
     }
 
     /// Why a pool changed in a direction, in words.
@@ -154,7 +156,7 @@ impl Decision {
         put("text", json!(self.text()));
         put("run_load", json!(self.tick.run_load));
         put("run_throughput", json!(self.tick.run_throughput));
-        let counts = |counts: PoolCounts| json!({"ready": counts.ready, "expected": counts.expected});
+        let counts = |counts: PoolCounts| json!({"ready": counts.ready, "expected": counts.expected, "draining": counts.draining});
         put("prefill_workers", self.workers.prefill.map_or(Value::Null, counts));
         put("decode_workers", counts(self.workers.decode));
         put("traffic", self.traffic.map_or(Value::Null, |traffic| traffic_json(&traffic)));

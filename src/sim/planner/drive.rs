@@ -29,8 +29,22 @@ pub struct PlannerLog {
     pub ticks: u64,
     /// What happened at those at which anything was due.
     pub decisions: Vec<Decision>,
+    /// What was to be seen at each of them.
+    pub sights: Vec<Sight>,
     /// Traffic between one tick and the next, by tick.
     pub windows: Vec<TrafficWindow>,
+}
+
+/// What was to be seen at a tick besides what the planner was shown.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Sight {
+    /// Traffic since the noted tick before.
+    pub window: TrafficWindow,
+    /// The traffic that a loop took last.
+    pub taken: Option<TrafficWindow>,
+    /// GPU-hours by the reference's measure: ready workers at each tick, times the GPUs the configuration names, for the
+    /// time since the tick before; nothing for the time before the first tick.
+    pub gpu_hours: f64,
 }
 
 /// Counters as they stood at the last tick.
@@ -53,6 +67,7 @@ pub struct PlannerRun {
     pending: Option<TrafficWindow>,
     prefill: FpmCache,
     decode: FpmCache,
+    sight: Sight,
     /// When each engine reported last, by pool.
     reported: BTreeMap<(usize, EngineId), SimTime>,
     /// What happened so far.
@@ -98,6 +113,7 @@ impl PlannerRun {
             pending: None,
             prefill: FpmCache::default(),
             decode: FpmCache::default(),
+            sight: Sight::default(),
             reported: BTreeMap::new(),
             log: PlannerLog::default(),
         }
@@ -124,6 +140,8 @@ impl PlannerRun {
             self.observe_pool(replicas, index, since, now);
         }
         let traffic = if tick.need_traffic { self.pending.take() } else { None };
+        self.sight.window = self.sight.window.merge(&window);
+        self.sight.taken = traffic.filter(|window| window.duration_s > 0.0).or(self.sight.taken);
         let keep_hit_rate = self.planner.quirks.keep_hit_rate;
         let traffic = traffic.filter(|window| window.duration_s > 0.0).map(|window| TrafficObservation {
             // Without admissions there is none to go by.
@@ -135,6 +153,9 @@ impl PlannerRun {
         let workers = worker_counts(&replicas.fleet);
         let input = TickInput { workers, fpm: Some(fpm).filter(|_| tick.need_fpm && has_any), traffic };
         let decision = self.planner.tick(&tick, &input);
+        if self.log.ticks > 0 {
+            self.sight.gpu_hours += self.ready_gpus(&workers) * window.duration_s / 3_600.0;
+        }
         self.log.ticks += 1;
         self.log.windows.push(window);
         self.next = self.planner.next_tick();
@@ -153,8 +174,17 @@ impl PlannerRun {
                 decisions.take(&router::Decision::Plan(&decision));
             }
             self.log.decisions.push(decision);
+            self.log.sights.push(self.sight);
+            self.sight.window = TrafficWindow::default();
         }
         at(&self.next)
+    }
+
+    /// GPUs of ready workers, as far as the configuration names any.
+    fn ready_gpus(&self, workers: &WorkerCounts) -> f64 {
+        let config = self.planner.config();
+        let prefill = workers.prefill.unwrap_or_default().ready * config.prefill_gpus;
+        (prefill + workers.decode.ready * config.decode_gpus) as f64
     }
 
     /// Traffic since the last tick.
@@ -242,7 +272,8 @@ fn metrics(pass: &PassRecord) -> ForwardPassMetrics {
 
 fn pool_counts(pool: &Pool) -> PoolCounts {
     let ready = i64::from(pool.count(WorkerState::Active));
-    PoolCounts { ready, expected: ready + i64::from(pool.count(WorkerState::Starting)) }
+    let (starting, draining) = (pool.count(WorkerState::Starting), pool.count(WorkerState::Draining));
+    PoolCounts { ready, expected: ready + i64::from(starting), draining: i64::from(draining) }
 }
 
 fn worker_counts(fleet: &Fleet) -> WorkerCounts {

@@ -90,7 +90,7 @@ fn the_fast_loop_decides_as_the_reference() {
         let mut planner = planner(&example);
         let counts = |ready: &str, expected: &str| {
             let number = |key: &str| example["worker_counts"][key].as_i64();
-            number(ready).map(|ready| PoolCounts { ready, expected: number(expected).unwrap_or(ready) })
+            number(ready).map(|ready| PoolCounts { ready, expected: number(expected).unwrap_or(ready), draining: 0 })
         };
         planner.prefill = counts("ready_num_prefill", "expected_num_prefill").unwrap_or_default();
         planner.decode = counts("ready_num_decode", "expected_num_decode").unwrap_or_default();

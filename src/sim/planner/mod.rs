@@ -16,6 +16,8 @@
 
 mod budget;
 mod cadence;
+#[cfg(test)]
+mod corrections;
 mod decision;
 mod drive;
 #[cfg(test)]
@@ -33,7 +35,7 @@ use crate::scenario::{PlannerConfig, PlannerMode, PlannerSemantics, Role};
 pub use budget::Budget;
 pub use cadence::Tick;
 pub use decision::Decision;
-pub use drive::{PlannerLog, PlannerRun, prepare};
+pub use drive::{PlannerLog, PlannerRun, Sight, prepare};
 pub use explain::{Check, Opinion, Relation, Sizing, Speaks, WhatIf, pool_name};
 pub use load::{FpmObservations, LoadOutcome};
 pub use observe::{

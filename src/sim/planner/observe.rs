@@ -162,6 +162,8 @@ pub struct PoolCounts {
     pub ready: i64,
     /// Those and the ones that are starting.
     pub expected: i64,
+    /// Those that finish what they have; the planner does not look at them.
+    pub draining: i64,
 }
 
 impl PoolCounts {
