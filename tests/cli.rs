@@ -167,11 +167,9 @@ fn an_error_is_one_plain_line_that_names_place_key_cause_and_cure() {
         .stderr(
             "error: command line, `extra-engine-args.block_size`: is 1, which the vllm scheduler cannot use; give 2 or more\n",
         );
-    replay(folder.path())
-        .args(["--router-mode", "kv_router"])
-        .assert()
-        .code(2)
-        .stderr("error: command line, `router-mode`: `kv_router` is not supported yet; use round_robin\n");
+    replay(folder.path()).args(["--router-config", r#"{"overlap_credit": 2}"#]).assert().code(2).stderr(
+        "error: command line, `router-config.overlap_credit`: unknown key; did you mean `overlap_score_credit`?\n",
+    );
 }
 
 #[test]

@@ -13,17 +13,22 @@ use dynosim::workload;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+#[path = "support/routing.rs"]
+mod routing;
+
 /// Report keys that say how fast the simulator was.
 const WALL_KEYS: [&str; 3] = ["wall_time_ms", "processed_tokens_per_s", "processed_output_tokens_per_s"];
 /// 0.1 ms, 1 ms, 16 ms and 1 s, in nanoseconds.
 const TICKS: [u64; 4] = [100_000, 1_000_000, 16_000_000, 1_000_000_000];
 
-/// Report and rows of a scenario, advanced in ticks of so many nanoseconds, or in one go.
+/// Report with every decision, and rows, of a scenario, advanced in ticks of so many nanoseconds, or in one go.
 fn run(document: &Value, tick: Option<u64>) -> (String, Vec<u8>) {
     let run = Scenario::from_json(&document.to_string()).unwrap().resolve(Path::new("")).unwrap();
     let workload = workload::load(&run).unwrap();
     let (sessions, notes) = (SessionNames::of(&workload), workload.notes.clone());
     let mut simulation = Simulation::new(&run, workload).unwrap();
+    let decisions = routing::Lines::default();
+    simulation.send_decisions(Box::new(decisions.clone()));
     if let Some(tick) = tick {
         let mut limit = 0;
         while simulation.next_event().is_some() {
@@ -41,7 +46,7 @@ fn run(document: &Value, tick: Option<u64>) -> (String, Vec<u8>) {
     }
     let mut rows = Vec::new();
     write_rows(&mut rows, &outcome, &sessions).unwrap();
-    (report.to_string(), rows)
+    (format!("{report}\n{}", decisions.text()), rows)
 }
 
 /// A flat trace of `count` requests that come in clumps, some of them sharing prefixes.
@@ -156,6 +161,43 @@ fn a_disaggregated_fleet_with_transfer_delays_gives_one_result() {
             "num-prefill-workers": 1, "num-decode-workers": 2, "prefill-engine-args": engine, "decode-engine-args": engine,
         });
         assert_one_result(&over(&trace, keys));
+    }
+}
+
+#[test]
+fn every_router_gives_one_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let (flat_folder, trace) = (tempfile::tempdir().unwrap(), sessions(&folder));
+    let flat = flat(&flat_folder, 60);
+    let engine = json!({"num_gpu_blocks": 40, "block_size": 16, "max_num_batched_tokens": 128});
+    let queue = json!({"router_queue_threshold": 0.3, "router_queue_policy": "wspt", "router_temperature": 0.7});
+    let routers = [
+        json!({"router-mode": "kv_router"}),
+        json!({"router-mode": "kv_router", "router-config": queue, "router-seed": 9}),
+        json!({"router-mode": "kv_router", "router-config": queue, "router-load-delay-ms": 7.3, "router-kv-event-delay-ms": 11}),
+        json!({"router-mode": "kv_router", "router-load-delay-ms": 40, "router-kv-event-delay-ms": 40}),
+        json!({"router-mode": "least_loaded", "router-load-delay-ms": 12.25}),
+        json!({"router-mode": "power_of_two"}),
+        json!({"router-mode": "random"}),
+        json!({"router-mode": "session_affinity"}),
+    ];
+    for router in routers {
+        for trace in [&trace, &flat] {
+            let mut keys = router.clone();
+            keys["num-workers"] = json!(3);
+            keys["extra-engine-args"] = engine.clone();
+            assert_one_result(&over(trace, keys));
+            let mut keys = router.clone();
+            for (key, value) in [
+                ("num-prefill-workers", json!(2)),
+                ("num-decode-workers", json!(2)),
+                ("prefill-engine-args", engine.clone()),
+                ("decode-engine-args", engine.clone()),
+            ] {
+                keys[key] = value;
+            }
+            assert_one_result(&over(trace, keys));
+        }
     }
 }
 

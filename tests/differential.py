@@ -18,6 +18,7 @@ never ends, there is nothing to compare with and the case is counted as such. Ex
 import argparse
 import collections
 import gzip
+import itertools
 import json
 import multiprocessing
 import os
@@ -28,6 +29,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+
+# The reference logs what its router decides; read once when it is imported.
+os.environ.setdefault("DYN_LOG", "error,dynamo_kv_router::scheduling::selector=debug")
+
+import differential_router as router  # noqa: E402
 
 REFERENCE = pathlib.Path(os.environ.get("DYNOSIM_REFERENCE", pathlib.Path.home() / ".cache/dynosim-reference"))
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -381,6 +387,7 @@ def reference_process(flags, paths, folder):
         for name in ENGINE_FLAGS:
             if name in flags:
                 options[name.replace("-", "_")] = MockEngineArgs.from_json(json.dumps(flags[name]))
+        router.reference_options(options)
         rows = folder / "reference.jsonl"
         report = run_trace_replay([str(path) for path in paths], report_jsonl_path=str(rows), **options)
         (folder / "reference.json").write_text(json.dumps(report, indent=2, sort_keys=True) + "\n")
@@ -432,16 +439,17 @@ def close(wanted, got, absolute, relative):
 def order(row):
     """Equal arrivals have no order of their own in the reference (random ids), so every value takes part."""
     first = (row["arrival_time_ms"], row["session_id"] or "", row["turn_index"] or 0, row["input_length"])
-    rest = (round(v, 4) if isinstance(v, float) else v for k, v in row.items() if k != "uuid")
+    rest = (round(v, 4) if isinstance(v, float) else v for v in row.values())
     return (*first, *((v is None, str(type(v)), v or 0) if not isinstance(v, str) else (False, "s", v) for v in rest))
 
 
-def row_differences(wanted, got):
+def row_differences(wanted, got, ignored=("uuid",)):
+    wanted, got = ([{k: v for k, v in row.items() if k not in ignored} for row in rows] for rows in (wanted, got))
     if len(wanted) != len(got):
         yield f"{len(wanted)} rows in the reference, {len(got)} in ours"
     for index, (a, b) in enumerate(zip(sorted(wanted, key=order), sorted(got, key=order))):
         for key in a:
-            if key != "uuid" and not close(a.get(key), b.get(key), 1e-6, 1e-9):
+            if not close(a.get(key), b.get(key), 1e-6, 1e-9):
                 yield f"row {index} (arrival {a['arrival_time_ms']}) {key}: reference {a.get(key)}, ours {b.get(key)}"
 
 
@@ -457,8 +465,12 @@ def report_differences(wanted, got):
 
 def compare(flags, shards, binary, folder):
     """Outcome of a case: a word for the summary, and the first difference."""
+    for stale in folder.glob("reference.*"):
+        stale.unlink()
     paths = write_trace(random.Random(folder.name), shards, folder)
     words = command(binary, flags, paths, folder)
+    if "router-mode" in flags:
+        words += ["--decisions", str(folder / "ours.decisions.jsonl")]
     (folder / "command.txt").write_text(shlex.join(words) + "\n")
     report, wanted, error = run_reference(flags, paths, folder)
     try:
@@ -469,6 +481,11 @@ def compare(flags, shards, binary, folder):
     if report is None and error is None:
         return "without end in the reference", f"ours exits with {ours.returncode}"
     if error is not None:
+        if "router-mode" in flags and ours.returncode == 0:
+            # The way ties go may lead into a dead end or not.
+            seeds = (subprocess.run([*words, "--router-seed", str(s)], capture_output=True) for s in range(router.SEEDS))
+            if any(run.returncode == 1 for run in seeds):
+                return "dead end in both with another seed", ""
         kinds = {1: "dead end in both", 2: "refused by both"}
         return kinds.get(ours.returncode, "different"), f"exit code {ours.returncode}, but the reference raised: {error}"
     if "and a burst do not fit" in ours.stderr or "comes back without end" in ours.stderr:
@@ -476,15 +493,42 @@ def compare(flags, shards, binary, folder):
         return "given up by ours, repeated without end by the reference", ""
     if ours.returncode != 0:
         return "different", f"ours exits with {ours.returncode}: {ours.stderr.strip()[-300:]}"
-    ours_report = json.loads((folder / "ours.json").read_text())
-    ours_rows = read_rows(folder / "ours.jsonl")
+    if "router-mode" in flags:
+        return compare_routed(flags, words, report, wanted, folder)
+    difference = first_difference(report, wanted, folder, flags)
+    return ("different", difference) if difference else ("equal", "")
+
+
+def first_difference(report, rows, folder, flags, ignored=("uuid",)):
+    """The first difference between the reference and what ours wrote, or nothing."""
+    ours, ours_rows = json.loads((folder / "ours.json").read_text()), read_rows(folder / "ours.jsonl")
     # The reference writes no rows of requests that wait for others.
-    silent = not wanted and flags.get("trace-format") in ("agentic_mooncake", "dynamo")
-    for difference in () if silent else row_differences(wanted, ours_rows):
-        return "different", difference
-    for difference in report_differences(report, ours_report):
-        return "different", difference
-    return "equal", ""
+    silent = not rows and flags.get("trace-format") in ("agentic_mooncake", "dynamo")
+    of_rows = () if silent else row_differences(rows, ours_rows, ignored)
+    return next(itertools.chain(of_rows, report_differences(report, ours)), None)
+
+
+def compare_routed(flags, words, report, rows, folder):
+    """Tries seeds until all agrees; see differential_router.py."""
+    # Equal workers may have changed places.
+    ignored = ("uuid", "prefill_worker_idx", "decode_worker_idx")
+    theirs = router.reference_decisions((folder / "reference.stderr").read_text())
+    engines = [flags[name] for name in ENGINE_FLAGS if name in flags]
+    # Ranks of a worker wait for each other, and workers draw accepted tokens from streams of their own.
+    alike = all(engine.get("dp_size", 1) == 1 and "aic_nextn" not in engine for engine in engines)
+    difference, best = None, -1
+    for seed in range(router.SEEDS):
+        subprocess.run([*words, "--router-seed", str(seed)], capture_output=True, text=True, timeout=TIMEOUT_S)
+        outcome = first_difference(report, rows, folder, flags, ignored)
+        ours = router.our_decisions(folder / "ours.decisions.jsonl", alike)
+        index, text, after_tie = router.first_difference(theirs, ours)
+        if outcome is None and not text:
+            return ("equal", "") if seed == 0 else ("equal with another seed", "")
+        if not after_tie:
+            return "different", text or outcome
+        if index > best:
+            difference, best = text or outcome, index
+    return "equal up to a tie", difference
 
 
 def main():
@@ -494,6 +538,7 @@ def main():
     parser.add_argument("--case", type=int, help="run this case of the seed only")
     parser.add_argument("--kind", choices=KINDS, help="draw traces of this kind only")
     parser.add_argument("--engine", choices=sorted(set(ENGINES)), help="draw this engine only (gives other cases)")
+    parser.add_argument("--router", choices=("never", "some", "always"), default="some", help="cases with a KV router")
     parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "target/release/dynosim")
     parser.add_argument("--verbose", action="store_true", help="print the outcome of every case")
     parser.add_argument("--keep", type=pathlib.Path, help="folder for cases that differ (default: a temporary one)")
@@ -512,6 +557,9 @@ def main():
         flags, shards = draw_case(args.seed, number, args.kind, engines)
         folder = keep / "-".join([str(args.seed), str(number), *(args.kind or "").split()])
         folder.mkdir(exist_ok=True)
+        rng = random.Random(f"{args.seed}/{number}/router")
+        if rng.random() < {"never": 0.0, "some": 0.5, "always": 1.0}[args.router]:
+            router.draw_router(rng, flags, shards, folder)
         word, difference = compare(flags, shards, args.binary, folder)
         summary[word] += 1
         if args.verbose:

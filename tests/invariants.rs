@@ -63,6 +63,8 @@ struct Case {
     speculation: bool,
     concurrency: Option<u32>,
     corrected: bool,
+    /// Keys of the router.
+    router: Value,
     /// Lengths of the steps in microseconds, used in turn.
     steps: Vec<u64>,
 }
@@ -108,6 +110,9 @@ impl Case {
         set("trace-block-size", json!(HASH_BLOCK));
         set("replay-concurrency", json!(self.concurrency));
         set("semantics", json!(if self.corrected { "corrected" } else { "dynamo" }));
+        for (key, value) in self.router.as_object().unwrap() {
+            set(key, value.clone());
+        }
         if self.is_disaggregated() {
             engine["kv_bytes_per_token"] = json!(100_000);
             engine["kv_transfer_bandwidth"] = json!(if self.fifo { 0.0 } else { 1.0 });
@@ -117,7 +122,9 @@ impl Case {
             set("decode-engine-args", engine);
         } else {
             engine["dp_size"] = json!(self.dp);
-            set("num-workers", json!(self.workers.0));
+            // A KV router must have something to choose.
+            let least = if self.router["router-mode"] == "kv_router" { 2 } else { 1 };
+            set("num-workers", json!(self.workers.0.max(least)));
             set("extra-engine-args", engine);
         }
         Value::Object(document)
@@ -141,6 +148,29 @@ impl Case {
     }
 }
 
+/// Routers of all kinds, half of them round robin.
+fn routers() -> impl Strategy<Value = Value> {
+    let queue = (prop::sample::select(vec![0.0, 0.2, 1.0]), prop::sample::select(vec!["fcfs", "lcfs", "wspt"]));
+    let kv = (prop::option::of(queue), prop::bool::ANY, 0..2_u32, 0..2_u32).prop_map(|(queue, warm, late, blind)| {
+        let mut config =
+            json!({"router_temperature": if warm { 0.5 } else { 0.0 }, "decode_active_request_weight": 1.5});
+        if let Some((threshold, policy)) = queue {
+            config["router_queue_threshold"] = json!(threshold);
+            config["router_queue_policy"] = json!(policy);
+        }
+        json!({
+            "router-mode": "kv_router", "router-config": config, "router-kv-event-delay-ms": 30 * late,
+            "router-load-delay-ms": 20 * blind,
+        })
+    });
+    let simple = prop::sample::select(vec!["random", "least_loaded", "power_of_two", "session_affinity"]);
+    prop_oneof![
+        4 => Just(json!({})),
+        3 => kv,
+        1 => simple.prop_map(|mode| json!({"router-mode": mode})),
+    ]
+}
+
 fn cases() -> impl Strategy<Value = Case> {
     let rows = prop::collection::vec((0..60_u32, 1..200_u32, 0..50_u32, 0..4_u64), 1..25);
     let fleet =
@@ -162,6 +192,7 @@ fn cases() -> impl Strategy<Value = Case> {
         prop::option::of(1..6_u32),
         prop::bool::weighted(0.3),
         prop::collection::vec(1..200_000_u64, 1..6),
+        routers(),
     );
     (rows, kind, fleet, limits, rest).prop_map(|(rows, kind, fleet, limits, rest)| Case {
         rows,
@@ -181,6 +212,7 @@ fn cases() -> impl Strategy<Value = Case> {
         concurrency: rest.1,
         corrected: rest.2,
         steps: rest.3,
+        router: rest.4,
     })
 }
 
@@ -302,6 +334,12 @@ fn both_schedules_leave_no_order_of_systems_open() {
     split["prefill-engine-args"] = json!({"num_gpu_blocks": 8});
     split["decode-engine-args"] = json!({"num_gpu_blocks": 8});
     simulation(&split);
+    // Routers that listen, and such that hold requests back, have systems of their own.
+    for config in [json!({}), json!({"router_queue_threshold": 1.0})] {
+        split["router-mode"] = json!("kv_router");
+        split["router-config"] = config;
+        simulation(&split);
+    }
 }
 
 /// A scenario with one request at time 0.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use dynosim::perf::Timing;
 use dynosim::report::{Recorder, Report, SessionNames, TimeseriesError, write_rows};
 use dynosim::scenario::{
-    EngineConfig, PreemptionMode, Role, Run, ScalingScript, SchedulerKind, Semantics, Sla, SyntheticLoad,
+    EngineConfig, PreemptionMode, Role, Router, Run, ScalingScript, SchedulerKind, Semantics, Sla, SyntheticLoad,
     TimingOptions, Topology, Traffic, TrafficSource, TransferTiming,
 };
 use dynosim::sim::metrics::{
@@ -15,7 +15,7 @@ use dynosim::sim::metrics::{
     WorkerState,
 };
 use dynosim::time::{SimDuration, SimTime};
-use dynosim::workload::{Release, Session, Workload, content::Content};
+use dynosim::workload::{Release, RouterHints, Session, Workload, content::Content};
 
 fn ms(value: f64) -> SimTime {
     SimTime::from_ms(value).unwrap()
@@ -44,6 +44,7 @@ fn engine(role: Role, tp_size: u32) -> EngineConfig {
         tp_size,
         timing: Timing::default(),
         timing_args: serde_json::Map::new(),
+        router_queue_policy: None,
     }
 }
 
@@ -66,6 +67,7 @@ fn run() -> Run {
         },
         topology: Topology::Aggregated { workers: 2, engine: engine(Role::Aggregated, 2) },
         timing: TimingOptions::default(),
+        router: Router::default(),
         semantics: Semantics::dynamo(),
         sla: Sla::default(),
         max_sim_time: None,
@@ -146,7 +148,8 @@ const TOTALS: &str = "
     processed_tokens processed_tokens_per_s processed_output_tokens_per_s prefix_cache_reused_ratio
     first_admission_prefix_cache_reused_ratio";
 /// Keys of ours.
-const OURS: [&str; 8] = [
+const OURS: [&str; 9] = [
+    "router",
     "semantics",
     "timing",
     "warnings",
@@ -446,6 +449,7 @@ fn rows_are_sorted_named_and_only_of_requests_that_ended() {
         notes: Vec::new(),
         planned_outputs: false,
         timed: true,
+        hints: RouterHints::default(),
     };
     let turn =
         |request, arrival| RequestRecord { session_turn: Some((0, request)), ..completed(request, arrival, &[9.0]) };

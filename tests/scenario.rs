@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use dynosim::scenario::{
-    EngineConfig, Preset, Role, Run, Scenario, ScenarioError, SchedulerKind, Semantics, SglangPolicy, SglangSettings,
-    SyntheticArrivals, Topology, TraceReading, TraceSource, TrafficSource,
+    EngineConfig, KvRouter, Preset, QueuePolicy, Role, RouterMode, Run, Scenario, ScenarioError, SchedulerKind,
+    Semantics, SglangPolicy, SglangSettings, SyntheticArrivals, Topology, TraceReading, TraceSource, TrafficSource,
 };
 use dynosim::time::{SimDuration, SimTime};
 use proptest::prelude::*;
@@ -85,8 +85,10 @@ fn features_that_have_not_landed_are_refused_by_name() {
     for (document, key) in [
         (engine(json!({ "num_g2_blocks": 1 })), "extra-engine-args.num_g2_blocks"),
         (json!({ "trace": "t", "planner-config": {} }), "planner-config"),
-        (json!({ "trace": "t", "router-mode": "kv_router" }), "router-mode"),
-        (json!({ "trace": "t", "router-config": {} }), "router-config"),
+        (
+            json!({ "trace": "t", "router-config": { "router_prefill_load_model": "aic" } }),
+            "router-config.router_prefill_load_model",
+        ),
         (json!({ "trace": "t", "replay-mode": "online" }), "replay-mode"),
         (json!({ "trace": "t", "aic-backend": "vllm" }), "aic-backend"),
         (json!({ "trace": "t", "interventions": [] }), "interventions"),
@@ -375,6 +377,9 @@ fn a_run_spelled_out_as_a_document_resolves_to_itself() {
             "interval_ms": 0.3, "steps": [{ "from_ms": 0.1, "target_decode": 2 }] } }),
         json!({ "trace": "t", "prefill-engine-args": { "kv_transfer_bandwidth": 2.5 },
             "decode-engine-args": { "kv_transfer_timing_mode": "destination_missing" }, "num-decode-workers": 3 }),
+        json!({ "trace": "t", "router-mode": "power-of-two", "router-seed": 5, "router-ties": "lowest-id",
+            "router-load-delay-ms": 0.25 }),
+        kv(json!({ "overlap_score_weight": 0.3, "router_queue_threshold": 0.5, "router_queue_policy": "wspt" })),
     ] {
         let run = resolve(document).unwrap();
         let text = Scenario::describe(&run).unwrap().to_json();
@@ -476,4 +481,119 @@ proptest! {
     fn any_text_is_a_scenario_or_an_error(text in ".{0,60}") {
         let _ = Scenario::from_json(&text);
     }
+}
+
+/// A scenario with the KV router over two workers and these settings.
+fn kv(config: Value) -> Value {
+    json!({ "trace": "t", "num-workers": 2, "router-mode": "kv_router", "router-config": config })
+}
+
+#[test]
+fn the_kv_router_takes_the_settings_of_the_reference() {
+    let settings = |config: Value| {
+        let run = resolve(kv(config)).unwrap();
+        match run.router.mode {
+            RouterMode::Kv(kv) => (*kv, run.warnings),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(settings(json!({})), (KvRouter::default(), Vec::new()));
+    let (given, _) = settings(json!({
+        "overlap_score_credit": 2, "overlap_score_credit_decay": 0.5, "prefill_load_scale": 4, "router_temperature": 1,
+        "decode_active_request_weight": 0.25, "router_track_active_blocks": false, "router_assume_kv_reuse": false,
+        "router_track_prefill_tokens": false, "router_queue_threshold": 0.4, "router_queue_policy": "wspt",
+    }));
+    assert_eq!((given.overlap_score_credit, given.overlap_score_credit_decay), (2.0, 0.5));
+    assert_eq!((given.prefill_load_scale, given.temperature, given.decode_active_request_weight), (4.0, 1.0, 0.25));
+    assert!(!given.track_active_blocks && !given.assume_kv_reuse && !given.track_prefill_tokens);
+    assert_eq!((given.queue_threshold, given.queue_policy), (Some(0.4), QueuePolicy::Wspt));
+    // The older name outranks the newer one, and 0 takes the credit away as well.
+    let (older, _) = settings(json!({ "overlap_score_weight": 0, "prefill_load_scale": 3 }));
+    assert_eq!((older.prefill_load_scale, older.overlap_score_credit), (0.0, 0.0));
+    let (_, warnings) = settings(json!({ "router_ttl_secs": 5, "router_predicted_ttl_secs": null }));
+    assert_eq!(warnings, ["`router-config.router_ttl_secs` has no effect in a simulation."]);
+}
+
+#[test]
+fn a_mistake_in_router_settings_is_named_in_every_mode() {
+    for (config, expected) in [
+        (
+            json!({ "overlap_score_credits": 1 }),
+            "`router-config.overlap_score_credits`: unknown key; did you mean `overlap_score_credit`?",
+        ),
+        (
+            json!({ "overlap_score_credit": -1 }),
+            "`router-config.overlap_score_credit`: is -1; give a number of at least 0",
+        ),
+        (json!({ "router_temperature": null }), "`router-config.router_temperature`: must not be null"),
+        (json!({ "router_queue_policy": "FCFS" }), "give fcfs or lcfs or wspt"),
+        (json!({ "host_cache_hit_weight": 2 }), "give a number from 0 to 1"),
+        (json!({ "router_track_output_blocks": true, "router_track_active_blocks": false }), "give both or none"),
+        (json!({ "use_remote_indexer": true, "serve_indexer": true }), "keep one of them"),
+        (json!({ "serve_indexer": true, "overlap_score_credit": 0 }), "give a credit above 0"),
+        (json!({ "router_predicted_ttl_secs": 1, "use_kv_events": false }), "`use_kv_events` is false"),
+        (json!({ "router_tracking_key_id": "x" }), "is not keyed-xxh3-v1"),
+        (json!({ "router_tracking_hash": "keyed-xxh3-v1" }), "without `router_tracking_key_file`"),
+        (json!({ "durable_kv_events": true }), "which nothing supports"),
+        (json!({ "router_policy_config": "missing.yaml" }), "cannot read missing.yaml"),
+    ] {
+        let mut document = kv(config);
+        let text = message(document.clone());
+        assert!(text.contains(expected), "{text}");
+        document["router-mode"] = json!("round_robin");
+        assert_eq!(message(document), text);
+    }
+}
+
+#[test]
+fn router_modes_are_known_by_their_words_and_need_something_to_choose() {
+    for (word, canonical) in [
+        ("round_robin", "round_robin"),
+        ("random", "random"),
+        ("least-loaded", "least_loaded"),
+        ("least_loaded", "least_loaded"),
+        ("power-of-two", "power_of_two"),
+        ("session-affinity", "session_affinity"),
+    ] {
+        let run = resolve(json!({ "trace": "t", "router-mode": word })).unwrap();
+        assert_eq!(run.router.mode.word(), canonical);
+    }
+    assert!(message(json!({ "trace": "t", "router-mode": "kv" })).contains("use round_robin, kv_router, random"));
+    assert!(message(json!({ "trace": "t", "router-mode": "kv_router" })).contains("only one worker to choose"));
+    let ranks = json!({ "trace": "t", "router-mode": "kv_router", "extra-engine-args": { "dp_size": 2 } });
+    assert!(resolve(ranks).is_ok());
+    let pools = json!({
+        "trace": "t", "router-mode": "kv_router", "prefill-engine-args": {}, "decode-engine-args": {},
+    });
+    assert!(resolve(pools).is_ok(), "one worker of each kind is enough");
+    assert!(message(json!({ "trace": "t", "router-ties": "first" })).contains("use random or lowest-id"));
+    assert!(message(json!({ "trace": "t", "router-load-delay-ms": -1.0 })).contains("`router-load-delay-ms`"));
+    assert!(message(json!({ "trace": "t", "model-name": " " })).contains("`model-name`: is empty"));
+}
+
+#[test]
+fn the_router_has_its_own_seed_or_that_of_the_run_and_the_engine_may_set_the_order_of_its_queue() {
+    let seed = |keys: Value| resolve(keys).unwrap().router.seed;
+    assert_eq!(seed(json!({ "trace": "t" })), 42);
+    assert_eq!(seed(json!({ "trace": "t", "seed": 7 })), 7);
+    assert_eq!(seed(json!({ "trace": "t", "seed": 7, "router-seed": 9 })), 9);
+    let mut document = kv(json!({ "router_queue_policy": "fcfs" }));
+    document["extra-engine-args"] = json!({ "router_queue_policy": "lcfs" });
+    match resolve(document).unwrap().router.mode {
+        RouterMode::Kv(kv) => assert_eq!(kv.queue_policy, QueuePolicy::Lcfs),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn keys_of_the_kv_router_are_idle_in_other_modes_and_said_to_be() {
+    let keys = json!({
+        "trace": "t", "router-config": {}, "router-kv-event-delay-ms": 1.0, "router-load-delay-ms": 1.0,
+    });
+    let warnings = |mode: &str| {
+        let mut document = keys.clone();
+        document["router-mode"] = json!(mode);
+        resolve(document).unwrap().warnings.len()
+    };
+    assert_eq!((warnings("round_robin"), warnings("random"), warnings("least_loaded")), (3, 3, 2));
 }

@@ -10,7 +10,7 @@ use dynosim::scenario::Scenario;
 use dynosim::time::{SimDuration, SimTime};
 use dynosim::workload::content::{Content, PromptTrie, TokenStreams};
 use dynosim::workload::stats::{StatsOptions, TraceStats};
-use dynosim::workload::{self, Release, RequestSpec, Session, Workload};
+use dynosim::workload::{self, Release, RequestSpec, RouterHints, Session, Workload};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -43,6 +43,7 @@ fn workload(sessions: &[Vec<Vec<u32>>]) -> Workload {
         content: Content::Trie(PromptTrie::build(4, ids, prompts)),
         planned_outputs: true,
         timed: true,
+        hints: RouterHints::default(),
         notes: Vec::new(),
     }
 }

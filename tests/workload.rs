@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use dynosim::perf::Timing;
 use dynosim::scenario::{
-    AgentPreset, EngineConfig, PreemptionMode, Preset, Role, Run, SchedulerKind, Semantics, Sla, SyntheticArrivals,
-    SyntheticLoad, TimingOptions, Topology, TraceFormat, TraceReading, TraceSource, Traffic, TrafficSource,
-    TransferTiming,
+    AgentPreset, EngineConfig, PreemptionMode, Preset, Role, Router, Run, SchedulerKind, Semantics, Sla,
+    SyntheticArrivals, SyntheticLoad, TimingOptions, Topology, TraceFormat, TraceReading, TraceSource, Traffic,
+    TrafficSource, TransferTiming,
 };
 use dynosim::time::{SimDuration, SimTime};
 use dynosim::workload::content::{Content, NO_NODE, PromptTrie, TokenStreams};
@@ -71,6 +71,7 @@ fn engine(block_size: u32) -> EngineConfig {
         tp_size: 1,
         timing: Timing::default(),
         timing_args: Map::new(),
+        router_queue_policy: None,
     }
 }
 
@@ -79,6 +80,7 @@ fn run(source: TrafficSource) -> Run {
         traffic: Traffic { source, concurrency: None, arrival_speedup: 1.0 },
         topology: Topology::Aggregated { workers: 1, engine: engine(64) },
         timing: TimingOptions::default(),
+        router: Router::default(),
         semantics: Semantics::dynamo(),
         sla: Sla::default(),
         max_sim_time: None,

@@ -6,7 +6,7 @@ use crate::sim::metrics::{FinalStatus, RequestRecord};
 use crate::sim::{SimError, Simulation};
 use crate::time::SimDuration;
 use crate::workload::content::Content;
-use crate::workload::{Release, RequestSpec, Workload};
+use crate::workload::{Release, RequestSpec, RouterHints, Workload};
 
 use super::measured::MeasuredRequest;
 use super::score::Latencies;
@@ -62,6 +62,7 @@ impl<'a> Replay<'a> {
             content: Content::Unique,
             planned_outputs: true,
             timed: true,
+            hints: RouterHints::default(),
             notes: Vec::new(),
         };
         Self { run, workload }

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
-use dynosim::report::{Recorder, Report, SessionNames, write_atomically, write_requests};
+use dynosim::report::{DecisionFile, Recorder, Report, SessionNames, write_atomically, write_requests};
 use dynosim::scenario::{Outputs, Run, Scenario, ScenarioError};
 use dynosim::sim::Simulation;
 use dynosim::workload;
@@ -55,6 +55,10 @@ pub fn run(args: &Args) -> Result<u8, CliError> {
         Some(_) => Some(Recorder::new(outputs.timeseries_interval)?),
         None => None,
     };
+    let decisions = outputs.decisions.as_deref().map(DecisionFile::create).transpose()?;
+    if let Some(file) = &decisions {
+        simulation.send_decisions(file.sink());
+    }
     let progress = args.progress && !args.quiet && io::stderr().is_terminal();
     let start = Instant::now();
     drive::to_end(&mut simulation, recorder.as_mut().map(|r| (r, outputs.timeseries_interval)), progress)?;
@@ -69,6 +73,9 @@ pub fn run(args: &Args) -> Result<u8, CliError> {
     }
     if let Some(path) = &outputs.report_jsonl {
         write_requests(path, &outcome, &sessions)?;
+    }
+    if let Some(file) = decisions {
+        file.finish()?;
     }
     if let (Some(recorder), Some(path)) = (&recorder, &outputs.timeseries) {
         recorder.write(path, &outcome)?;

@@ -40,6 +40,7 @@ fn check(file: &Path) -> Result<(), CliError> {
     let spelled_out = Scenario {
         report_json: scenario.report_json.clone(),
         report_jsonl: scenario.report_jsonl.clone(),
+        decisions: scenario.decisions.clone(),
         timeseries: scenario.timeseries.clone(),
         timeseries_interval: scenario.timeseries_interval,
         ..Scenario::describe(&run).map_err(locate)?

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::Builder;
+use tempfile::{Builder, NamedTempFile};
 
 /// An output file that could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -16,9 +16,7 @@ pub struct WriteError {
     pub source: io::Error,
 }
 
-/// Writes `path` through `content`: into a temporary file in the same folder, renamed when complete, so that a reader
-/// never sees half a file and a failed run leaves the previous one alone. Missing folders are created; a symbolic link
-/// keeps pointing at the file it points at. Devices and pipes are written directly.
+/// Writes `path` through `content`, as an [`AtomicFile`] does.
 ///
 /// # Errors
 /// When a folder or the file cannot be created, written or renamed, or when `content` fails.
@@ -26,20 +24,89 @@ pub fn write_atomically<F>(path: &Path, content: F) -> Result<(), WriteError>
 where
     F: FnOnce(&mut dyn Write) -> io::Result<()>,
 {
-    try_write(path, content).map_err(|source| WriteError { path: path.to_path_buf(), source })
+    let mut file = AtomicFile::create(path)?;
+    content(&mut file).map_err(|source| file.error(source))?;
+    file.commit()
 }
 
-fn try_write<F>(path: &Path, content: F) -> io::Result<()>
-where
-    F: FnOnce(&mut dyn Write) -> io::Result<()>,
-{
+/// A file that is written into a temporary one in the same folder, renamed when complete: a reader never sees half a file,
+/// and a failed run leaves the previous one alone. Missing folders are created; a symbolic link keeps pointing at the file
+/// it points at. Devices and pipes are written directly.
+#[derive(Debug)]
+pub struct AtomicFile {
+    path: PathBuf,
+    /// Where the temporary file goes in the end; nothing for a device.
+    target: Option<PathBuf>,
+    out: Destination,
+}
+
+#[derive(Debug)]
+enum Destination {
+    Device(BufWriter<File>),
+    Temporary(BufWriter<NamedTempFile>),
+}
+
+impl AtomicFile {
+    /// Opens the temporary file.
+    ///
+    /// # Errors
+    /// When a folder or the file cannot be created, or `path` is a folder.
+    pub fn create(path: &Path) -> Result<Self, WriteError> {
+        let opened = if is_device(path) && !path.is_dir() {
+            File::options().write(true).open(path).map(|file| (None, Destination::Device(BufWriter::new(file))))
+        } else {
+            temporary(path)
+                .map(|(target, file)| (Some(target), Destination::Temporary(BufWriter::with_capacity(1 << 18, file))))
+        };
+        match opened {
+            Ok((target, out)) => Ok(Self { path: path.to_path_buf(), target, out }),
+            Err(source) => Err(WriteError { path: path.to_path_buf(), source }),
+        }
+    }
+
+    /// Makes what was written the file's content.
+    ///
+    /// # Errors
+    /// When the rest cannot be written or the file cannot be renamed.
+    pub fn commit(self) -> Result<(), WriteError> {
+        let Self { path, target, out } = self;
+        let done = match (out, target) {
+            (Destination::Device(mut out), _) => out.flush(),
+            (Destination::Temporary(out), target) => out
+                .into_inner()
+                .map_err(io::IntoInnerError::into_error)
+                .and_then(|file| file.persist(target.as_deref().unwrap_or(&path)).map_err(|failed| failed.error))
+                .map(|_| ()),
+        };
+        done.map_err(|source| WriteError { path, source })
+    }
+
+    /// An error with the file's name.
+    pub fn error(&self, source: io::Error) -> WriteError {
+        WriteError { path: self.path.clone(), source }
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.out {
+            Destination::Device(out) => out.write(bytes),
+            Destination::Temporary(out) => out.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.out {
+            Destination::Device(out) => out.flush(),
+            Destination::Temporary(out) => out.flush(),
+        }
+    }
+}
+
+/// Where `path` really is, and a temporary file beside it.
+fn temporary(path: &Path) -> io::Result<(PathBuf, NamedTempFile)> {
     if path.file_name().is_none() || path.is_dir() {
         return Err(io::Error::new(io::ErrorKind::IsADirectory, "this is a folder, a file name is needed"));
-    }
-    if is_device(path) {
-        let mut out = BufWriter::new(File::options().write(true).open(path)?);
-        content(&mut out)?;
-        return out.flush();
     }
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let folder = match target.parent() {
@@ -47,12 +114,8 @@ where
         _ => Path::new("."),
     };
     fs::create_dir_all(folder)?;
-    let temporary = new_file(folder)?;
-    let mut out = BufWriter::with_capacity(1 << 18, temporary);
-    content(&mut out)?;
-    let temporary = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-    temporary.persist(&target).map_err(|failed| failed.error)?;
-    Ok(())
+    let file = new_file(folder)?;
+    Ok((target, file))
 }
 
 /// Whether renaming onto `path` would destroy something that is not a file (`/dev/null`, a named pipe).
@@ -61,7 +124,7 @@ fn is_device(path: &Path) -> bool {
 }
 
 /// A temporary file with the permissions any other new file gets; the crate's own default is private to the user.
-fn new_file(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+fn new_file(folder: &Path) -> io::Result<NamedTempFile> {
     let mut builder = Builder::new();
     builder.prefix(".dynosim-").suffix(".tmp");
     #[cfg(unix)]

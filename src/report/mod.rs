@@ -9,9 +9,11 @@
 //! |---|---|
 //! | [`Report`] | totals, rates, latency statistics, goodput, cost; keys and definitions of the reference, plus ours |
 //! | [`write_requests`] | JSON Lines, one object per request that ended |
+//! | [`DecisionFile`] | JSON Lines, one object per decision of a router |
 //! | [`Recorder`] | CSV, the fleet and every worker at a fixed interval of simulated time |
 //! | [`write_atomically`] | the way all of them reach the disk: complete or not at all |
 
+mod decisions;
 mod file;
 mod requests;
 mod stats;
@@ -19,7 +21,8 @@ mod summary;
 mod table;
 mod timeseries;
 
-pub use file::{WriteError, write_atomically};
+pub use decisions::{DecisionFile, write_decision};
+pub use file::{AtomicFile, WriteError, write_atomically};
 pub use requests::{SessionNames, write_requests, write_rows};
 pub use summary::Report;
 pub use timeseries::{MAX_ROWS, Recorder, TimeseriesError};

@@ -142,8 +142,8 @@ impl<'a> Row<'a> {
             decode_admit_ms: ms(handoff.decode_admit),
             source_released_ms: ms(handoff.source_released),
             decode_reused_input_tokens: handoff.decode_reused_tokens,
-            prefill_route_overlap_tokens: record.prefill_worker.map(|_| 0),
-            decode_route_overlap_tokens: chose_decode.then_some(0),
+            prefill_route_overlap_tokens: record.prefill_worker.map(|_| handoff.prefill_route_overlap_tokens),
+            decode_route_overlap_tokens: chose_decode.then_some(handoff.decode_route_overlap_tokens),
             terminal_status: match record.status {
                 FinalStatus::Completed => "completed",
                 FinalStatus::Rejected => "rejected",
@@ -156,7 +156,7 @@ impl<'a> Row<'a> {
 
 /// An id derived from the request index, so that equal runs give equal bytes: the index plus one as a 128-bit number in
 /// the usual grouping. The reference numbers simple synthetic loads the same way and draws the others at random.
-struct Uuid(u32);
+pub(super) struct Uuid(pub u32);
 
 impl Serialize for Uuid {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

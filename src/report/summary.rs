@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::perf::TimingModel;
-use crate::scenario::{EngineConfig, Role, Run, Semantics, Sla, Topology};
+use crate::scenario::{EngineConfig, Role, Router, RouterMode, Run, Semantics, Sla, Topology};
 use crate::sim::metrics::{Distribution, FinalStatus, Outcome, RequestRecord, ScalingEvent};
 use crate::time::SimTime;
 
@@ -183,6 +183,7 @@ impl Report {
             }),
         );
         self.timing(&run.topology, outcome);
+        self.set("router", router(&run.router));
         if run.scaling.is_some() {
             self.set("scaling_events", outcome.scaling_events.iter().map(scaling_event).collect::<Vec<_>>());
         }
@@ -223,6 +224,18 @@ fn base_name(semantics: &Semantics) -> &'static str {
     } else {
         "custom"
     }
+}
+
+/// How requests found a worker; settings that have no effect in a mode are left out.
+fn router(router: &Router) -> Value {
+    let mut value = json!({"mode": router.mode.word()});
+    if router.mode != RouterMode::RoundRobin {
+        value["seed"] = json!(router.seed);
+        value["ties"] = json!(router.ties.word());
+        value["kv_event_delay_ms"] = json!(router.kv_event_delay.as_ms());
+        value["load_delay_ms"] = json!(router.load_delay.as_ms());
+    }
+    value
 }
 
 fn scaling_event(event: &ScalingEvent) -> Value {

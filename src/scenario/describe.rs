@@ -6,6 +6,7 @@ use super::document::Scenario;
 use super::engine::{engine_type, word};
 use super::error::ScenarioError;
 use super::load::VERSION;
+use super::router;
 use super::run::{
     EngineConfig, OnMissing, PreemptionMode, Preset, Run, ScalingScript, SchedulerKind, Semantics, SglangPolicy,
     SglangSettings, SyntheticArrivals, Topology, TrafficSource, TransferTiming,
@@ -23,7 +24,6 @@ impl Scenario {
             version: Some(VERSION),
             replay_concurrency: run.traffic.concurrency,
             arrival_speedup_ratio: Some(run.traffic.arrival_speedup),
-            router_mode: Some("round_robin".to_owned()),
             replay_mode: Some("offline".to_owned()),
             sla_ttft_ms: run.sla.ttft_ms,
             sla_itl_ms: run.sla.itl_ms,
@@ -57,6 +57,7 @@ impl Scenario {
                 folder.to_str().ok_or_else(|| ScenarioError::new("perf-tables", cause(), "rename the folder"))?;
             doc.perf_tables.push(text.to_owned());
         }
+        router::describe(&run.router, &mut doc)?;
         doc.describe_source(&run.traffic.source)?;
         Ok(doc)
     }
@@ -210,6 +211,9 @@ fn engine(config: &EngineConfig) -> Value {
             "enable_prefix_caching": config.enable_prefix_caching,
             "enable_chunked_prefill": config.enable_chunked_prefill,
         })));
+    }
+    if let Some(policy) = config.router_queue_policy {
+        map.insert("router_queue_policy".to_owned(), json!(policy.word()));
     }
     if let Some(speculation) = &config.speculation {
         let rates: Vec<String> = speculation.accept_rates.iter().map(f64::to_string).collect();

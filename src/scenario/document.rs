@@ -139,19 +139,32 @@ pub struct Scenario {
     #[schemars(schema_with = "schema::scaling")]
     pub scaling: Option<Document>,
 
-    /// How requests find a worker: round_robin [default: round_robin]
+    /// How requests find a worker: round_robin, kv_router, random, least_loaded, power_of_two or session_affinity
+    /// [default: round_robin]
     #[arg(long, value_name = "MODE", help_heading = ROUTER)]
     pub router_mode: Option<String>,
-    /// Settings of the KV router; not supported yet
+    /// Settings of the KV router: inline JSON or a path
     #[arg(long, value_name = "JSON", help_heading = ROUTER)]
-    #[schemars(schema_with = "schema::any_object")]
+    #[schemars(schema_with = "schema::router_config")]
     pub router_config: Option<Document>,
-    /// Policy classes of the router's queue; not supported yet
+    /// Policy classes of the KV router's queue, YAML
     #[arg(long, value_name = "PATH", help_heading = ROUTER)]
     pub router_policy_config: Option<String>,
-    /// Selects a policy profile; no effect under round_robin
+    /// Selects a profile of the policy classes
     #[arg(long, value_name = "NAME", help_heading = ROUTER)]
     pub model_name: Option<String>,
+    /// Seed of the router's draws [default: seed]
+    #[arg(long, value_name = "SEED", help_heading = ROUTER)]
+    pub router_seed: Option<u64>,
+    /// Which of equally good workers is taken: random or lowest-id [default: random]
+    #[arg(long, value_name = "RULE", help_heading = ROUTER)]
+    pub router_ties: Option<String>,
+    /// How late the router sees which blocks a worker holds, simulated milliseconds [default: 0]
+    #[arg(long, value_name = "MS", help_heading = ROUTER, value_parser = finite, allow_negative_numbers = true)]
+    pub router_kv_event_delay_ms: Option<f64>,
+    /// How late the router sees that a prefill is over or a request has ended, simulated milliseconds [default: 0]
+    #[arg(long, value_name = "MS", help_heading = ROUTER, value_parser = finite, allow_negative_numbers = true)]
+    pub router_load_delay_ms: Option<f64>,
 
     /// Bound on time to first token for goodput, milliseconds
     #[arg(long, value_name = "MS", help_heading = SLA, value_parser = finite, allow_negative_numbers = true)]
@@ -191,6 +204,9 @@ pub struct Scenario {
     /// One row per request, JSON Lines
     #[arg(long, value_name = "PATH", help_heading = OUTPUT)]
     pub report_jsonl: Option<String>,
+    /// Every routing decision with what it was based on, JSON Lines
+    #[arg(long, value_name = "PATH", help_heading = OUTPUT)]
+    pub decisions: Option<String>,
     /// The fleet over time, CSV
     #[arg(long, value_name = "PATH", help_heading = OUTPUT)]
     pub timeseries: Option<String>,

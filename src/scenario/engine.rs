@@ -9,6 +9,7 @@ use crate::time::SimDuration;
 use super::args::Args;
 use super::error::ScenarioError;
 use super::fields::{ENGINE, check};
+use super::router::QueuePolicy;
 use super::run::{
     EngineConfig, PreemptionMode, Role, SchedulerKind, SglangPolicy, SglangSettings, Speculation, TransferTiming,
 };
@@ -78,6 +79,7 @@ pub(super) fn build(
         tp_size: settled.tp_size,
         timing: settled.timing,
         timing_args: settled.args,
+        router_queue_policy: args.text("router_queue_policy").and_then(QueuePolicy::of),
     })
 }
 

@@ -35,12 +35,12 @@ pub(super) struct Field {
 }
 
 /// A field that must not be `null`.
-const fn plain(name: &'static str, kind: Kind, about: &'static str) -> Field {
+pub(super) const fn plain(name: &'static str, kind: Kind, about: &'static str) -> Field {
     Field { name, kind, nullable: false, about }
 }
 
 /// A field that may be `null`.
-const fn optional(name: &'static str, kind: Kind, about: &'static str) -> Field {
+pub(super) const fn optional(name: &'static str, kind: Kind, about: &'static str) -> Field {
     Field { name, kind, nullable: true, about }
 }
 
@@ -217,7 +217,11 @@ pub(super) const ENGINE: &[Field] = &[
     optional("bandwidth_g3_to_g2_gbps", RATIO, "No effect without offload"),
     optional("bandwidth_g2_to_g4_gbps", RATIO, "No effect without offload"),
     optional("bandwidth_g4_to_g2_gbps", RATIO, "No effect without offload"),
-    optional("router_queue_policy", Kind::Choice(&["fcfs", "lcfs", "wspt"]), "No effect under round_robin"),
+    optional(
+        "router_queue_policy",
+        Kind::Choice(&["fcfs", "lcfs", "wspt"]),
+        "Order of the router's queue; outranks router-config",
+    ),
     optional("sglang", Kind::Fields(SGLANG), "Settings of the SGLang scheduler; no effect with others"),
     optional("trtllm", Kind::Fields(TRTLLM), "Settings of the TensorRT-LLM scheduler; no effect with others"),
     optional("reasoning", Kind::Fields(REASONING), "No effect offline"),

@@ -67,9 +67,13 @@ impl Scenario {
             }
         };
         self.trace.iter_mut().chain(&mut self.perf_tables).for_each(&mut path);
-        for text in
-            [&mut self.router_policy_config, &mut self.report_json, &mut self.report_jsonl, &mut self.timeseries]
-        {
+        for text in [
+            &mut self.router_policy_config,
+            &mut self.report_json,
+            &mut self.report_jsonl,
+            &mut self.decisions,
+            &mut self.timeseries,
+        ] {
             text.iter_mut().for_each(&mut path);
         }
         if let Some(workload) = &mut self.workload {
@@ -91,6 +95,7 @@ impl Scenario {
         ] {
             document.iter_mut().for_each(|document| document.rebase(base));
         }
+        self.router_config.iter_mut().for_each(|document| document.rebase_inside("router_policy_config", base));
     }
 
     /// This scenario with every key that `flags` sets replaced, whole values at a time.

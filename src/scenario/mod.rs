@@ -16,6 +16,7 @@
 //! | `args` | reading them |
 //! | `engine` | engine arguments to [`EngineConfig`] |
 //! | `timing` | the part of `engine` that chooses the timing model and estimates the KV capacity |
+//! | `router` | how requests find a worker: modes, settings of the KV router, policy classes |
 //! | `describe` | run to document |
 //! | `outputs` | which files a run writes |
 //! | `schema` | the JSON schema of the document |
@@ -31,6 +32,7 @@ mod fields;
 mod load;
 mod outputs;
 mod resolve;
+mod router;
 pub mod run;
 mod schema;
 mod timing;
@@ -42,6 +44,7 @@ pub use document::Scenario;
 pub use error::{Place, ScenarioError};
 pub use load::VERSION;
 pub use outputs::Outputs;
+pub use router::{Family, KvRouter, PolicyClass, PolicyProfile, QueuePolicy, Router, RouterMode, Ties};
 pub use run::*;
 pub use trace::{CsvColumns, Objection, TimeUnit, TraceFormat, TraceReading, TraceSource, TraceWindow};
 pub use values::Document;

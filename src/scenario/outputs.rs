@@ -14,6 +14,8 @@ pub struct Outputs {
     pub report_json: Option<PathBuf>,
     /// One row per request.
     pub report_jsonl: Option<PathBuf>,
+    /// The decision log.
+    pub decisions: Option<PathBuf>,
     /// The time series.
     pub timeseries: Option<PathBuf>,
     /// Simulated time between two samples of the series.
@@ -40,12 +42,14 @@ impl Scenario {
         let outputs = Outputs {
             report_json: path("report-json", &self.report_json)?,
             report_jsonl: path("report-jsonl", &self.report_jsonl)?,
+            decisions: path("decisions", &self.decisions)?,
             timeseries: path("timeseries", &self.timeseries)?,
             timeseries_interval,
         };
         let files = [
             ("report-json", &outputs.report_json),
             ("report-jsonl", &outputs.report_jsonl),
+            ("decisions", &outputs.decisions),
             ("timeseries", &outputs.timeseries),
         ];
         for (index, (key, file)) in files.iter().enumerate() {

@@ -25,6 +25,7 @@ impl Scenario {
         self.refuse_unsupported()?;
         let (timing, context) = self.timing_options(base)?;
         let topology = self.topology(base, &context, &mut warnings)?;
+        let router = self.router(base, &topology, &mut warnings)?;
         let traffic = self.traffic(base, &mut warnings)?;
         if let TrafficSource::Trace(trace) = &traffic.source
             && let Some(format) = trace.reading.format
@@ -36,7 +37,7 @@ impl Scenario {
         self.outputs(base)?;
         let scaling = self.scaling_script(base, &topology)?;
         let (semantics, sla, seed) = (self.semantics()?, self.sla()?, self.seed.unwrap_or(42));
-        Ok(Run { traffic, topology, timing, semantics, sla, max_sim_time, scaling, seed, warnings })
+        Ok(Run { traffic, topology, timing, router, semantics, sla, max_sim_time, scaling, seed, warnings })
     }
 
     /// Refuses by name what would change results and has not landed.
@@ -49,20 +50,7 @@ impl Scenario {
             Some(word) => Err(ScenarioError::new(key, format!("is \"{word}\""), format!("use {supported}"))),
             None => Ok(()),
         };
-        choice("router-mode", &self.router_mode, "round_robin", &["kv_router"], "")?;
         choice("replay-mode", &self.replay_mode, "offline", &["online"], "; a run in real time is out of scope")?;
-        let kv_router = [
-            ("router-config", self.router_config.is_some()),
-            ("router-policy-config", self.router_policy_config.is_some()),
-        ];
-        for (key, given) in kv_router {
-            if given {
-                return Err(ScenarioError::not_yet(key, "the KV router", "leave it out; requests go round robin"));
-            }
-        }
-        if self.model_name.as_deref().is_some_and(|name| name.trim().is_empty()) {
-            return Err(ScenarioError::new("model-name", "is empty", "give a name or leave it out"));
-        }
         if self.planner_config.is_some() {
             let cure = "leave it out; `scaling` sets replica targets by a script";
             return Err(ScenarioError::not_yet("planner-config", "the planner", cure));

@@ -12,6 +12,8 @@ use crate::workload::generate::Spec;
 
 use super::trace::TraceSource;
 
+use super::router::{QueuePolicy, Router};
+
 /// Everything that determines a result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
@@ -21,6 +23,8 @@ pub struct Run {
     pub topology: Topology,
     /// What holds for the timing of every engine.
     pub timing: TimingOptions,
+    /// How requests find a worker.
+    pub router: Router,
     /// Which of the reference's quirks are kept.
     pub semantics: Semantics,
     /// Bounds that define goodput.
@@ -315,6 +319,8 @@ pub struct EngineConfig {
     pub timing: Timing,
     /// The arguments that chose `timing`, paths resolved: what [`Scenario::describe`](super::Scenario::describe) writes.
     pub timing_args: Map<String, Value>,
+    /// Order of the router's queue; outranks the router's own setting.
+    pub router_queue_policy: Option<QueuePolicy>,
 }
 
 impl EngineConfig {

@@ -7,6 +7,7 @@ use crate::workload::generate::Spec;
 
 use super::document::Scenario;
 use super::fields::{ENGINE, Field, Kind};
+use super::router::ROUTER;
 use super::run::AgentPreset;
 use super::values::{CorrectionDocument, ScalingDocument, SemanticsDocument};
 
@@ -34,6 +35,10 @@ pub(super) fn any_object(_: &mut SchemaGenerator) -> Schema {
 
 pub(super) fn engine_args(_: &mut SchemaGenerator) -> Schema {
     or_text(fields(ENGINE), PATH)
+}
+
+pub(super) fn router_config(_: &mut SchemaGenerator) -> Schema {
+    or_text(fields(ROUTER), PATH)
 }
 
 pub(super) fn workload(generator: &mut SchemaGenerator) -> Schema {

@@ -72,6 +72,15 @@ impl Document {
         }
     }
 
+    /// Makes a relative path that the object holds under `key` start at `base`.
+    pub(super) fn rebase_inside(&mut self, key: &str, base: &Path) {
+        if let Some(Value::String(path)) = self.0.get_mut(key)
+            && !path.is_empty()
+        {
+            *path = base.join(&*path).to_string_lossy().into_owned();
+        }
+    }
+
     /// The object, read from the file if the value is a path.
     pub(super) fn object(&self, key: &str, base: &Path) -> Result<Loaded, ScenarioError> {
         match &self.0 {

@@ -8,11 +8,12 @@ use bevy::prelude::*;
 
 use crate::time::SimTime;
 use crate::workload::graph::{ClosedGraph, Graph, Links};
-use crate::workload::{Release, RequestSpec, Session, Workload};
+use crate::workload::{Release, RequestSpec, RouterHints, Session, Workload};
 
 use super::RunFacts;
 use super::clock::{Agenda, VirtualClock};
 use super::request::{Phase, Prompts, Request, Requests, Timeline, new_record};
+use super::router::Ask;
 
 /// Most arrivals released in one step while workers do not concern each other; keeps the world small.
 const SLICE: usize = 4_096;
@@ -21,6 +22,7 @@ const SLICE: usize = 4_096;
 #[derive(Resource, Debug)]
 pub struct Arrivals {
     specs: Vec<RequestSpec>,
+    hints: RouterHints,
     source: Source,
     stopped: bool,
 }
@@ -161,7 +163,7 @@ impl Waiting {
 impl Arrivals {
     /// The arrivals of a workload; takes requests and sessions out of it.
     pub fn new(workload: Workload) -> Self {
-        let specs = workload.requests;
+        let (specs, hints) = (workload.requests, workload.hints);
         let source = match workload.release {
             Release::Flat => Source::Flat { next: 0 },
             Release::Sessions { sessions, concurrency, .. } => {
@@ -180,7 +182,13 @@ impl Arrivals {
             }
             Release::Graph(graph) => Source::Graph(Waiting::new(graph, &specs)),
         };
-        Self { specs, source, stopped: false }
+        Self { specs, hints, source, stopped: false }
+    }
+
+    /// What a router may know of a request that comes to it at `at` with a prompt of so many tokens.
+    pub fn ask(&self, request: u32, at: SimTime, prompt: u32) -> Ask {
+        let session = self.session_turn(request).map(|(session, _)| session);
+        Ask { request, at, prompt, session, hint: self.hints.get(request) }
     }
 
     /// Lets nobody arrive any more.
@@ -307,24 +315,11 @@ impl Arrivals {
     }
 }
 
-/// A request that arrived and has no worker yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Arrived {
-    /// Index.
-    pub request: u32,
-    /// When.
-    pub at: SimTime,
-    /// Whole prompt, tokens.
-    pub prompt: u32,
-    /// Output asked for, tokens.
-    pub output: u32,
-}
-
 /// Requests on their way to the router.
 #[derive(Resource, Debug, Default)]
 pub struct Unrouted {
-    /// In order of arrival.
-    pub waiting: VecDeque<Arrived>,
+    /// Those that have no worker yet, in order of arrival.
+    pub waiting: VecDeque<Ask>,
     /// Whether a worker became active for those that found none.
     pub retry: bool,
 }
@@ -343,15 +338,17 @@ pub fn release_arrivals(
     if facts.pulls_between_passes && agenda.has_work() {
         return;
     }
-    let until = if facts.independent { clock.limit } else { clock.now };
+    // Where nobody looks at workers, requests are placed ahead of time.
+    let ahead = facts.independent && !facts.meets_at_arrivals;
+    let until = if ahead { clock.limit } else { clock.now };
     let mut last = None;
     let mut released = 0;
     while let Some(next) = arrivals.next_time() {
         // A slice never ends between two requests that arrive together.
-        if next > until || (facts.independent && released >= SLICE && last != Some(next)) {
+        if next > until || (ahead && released >= SLICE && last != Some(next)) {
             break;
         }
-        let at = if facts.independent { next } else { clock.now };
+        let at = if ahead { next } else { clock.now };
         let Some((request, arrival)) = arrivals.take(at) else { break };
         released += 1;
         last = Some(next);
@@ -367,7 +364,7 @@ pub fn release_arrivals(
         }
         requests.entities[request as usize] = Some(entity);
         requests.arrived += 1;
-        unrouted.waiting.push_back(Arrived { request, at: arrival, prompt, output });
+        unrouted.waiting.push_back(arrivals.ask(request, arrival, prompt));
         clock.last_event = clock.last_event.max(arrival);
     }
 }

@@ -8,16 +8,15 @@ use std::collections::{HashMap, VecDeque};
 
 use bevy::prelude::*;
 
-use crate::scenario::{EngineConfig, Role, TransferTiming};
+use crate::scenario::{EngineConfig, TransferTiming};
 use crate::time::{SimDuration, SimTime};
+use crate::workload::Hint;
 
-use super::RunFacts;
 use super::arrivals::Arrivals;
-use super::clock::{Agenda, Due, VirtualClock};
+use super::clock::{Agenda, Due};
 use super::engine::{EngineEvent, Job, Reservation};
-use super::request::{News, NewsItem, Prompts, Requests, SessionEnd, Timeline};
-use super::routing::entry_job;
-use super::worker::{Engine, Fleet};
+use super::request::{News, NewsItem, SessionEnd};
+use super::router::{Ask, Dispatch, Placement, Routed, Routing};
 
 /// One step of a hand-off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +50,8 @@ pub enum Action {
         /// Decode worker.
         destination: Entity,
     },
+    /// A request ended on its prefill worker: let its router and its session know.
+    Close(u32),
 }
 
 /// Which time stamp of a hand-off.
@@ -78,6 +79,12 @@ struct Handoff {
     released: bool,
 }
 
+impl Handoff {
+    fn new(prompt: u32, output: u32) -> Self {
+        Self { source: None, destination: None, prompt, output, missing: 0, held_at: None, released: false }
+    }
+}
+
 /// Hand-offs in progress.
 #[derive(Resource, Debug, Default)]
 pub struct Handoffs {
@@ -89,20 +96,20 @@ pub struct Handoffs {
     open: HashMap<u32, Handoff>,
     stamps: Vec<(u32, Stamp, SimTime)>,
     /// Requests that ended on a prefill worker, whose sessions do not know yet.
-    closing: Vec<SessionEnd>,
+    closing: HashMap<u32, SessionEnd>,
     /// Records of requests that ended before their source was released.
     ended: HashMap<u32, usize>,
 }
 
 impl Handoffs {
-    /// A request was given to prefill worker `source`, or will be given to one.
-    pub fn begin(&mut self, request: u32, source: Option<Entity>, prompt: u32, output: u32) {
-        let handoff = Handoff { source, destination: None, prompt, output, missing: 0, held_at: None, released: false };
-        self.open.insert(request, handoff);
+    /// A request was given to prefill worker `source`.
+    pub fn sent(&mut self, request: u32, source: Entity, prompt: u32, output: u32) {
+        self.open.entry(request).or_insert_with(|| Handoff::new(prompt, output)).source = Some(source);
     }
 
     /// A request that just arrived needs blocks at a destination before anything else.
-    pub fn reserve_first(&mut self, request: u32) {
+    pub fn reserve_first(&mut self, request: u32, prompt: u32, output: u32) {
+        self.open.insert(request, Handoff::new(prompt, output));
         self.queue.push_back(Action::Reserve(request));
     }
 
@@ -144,12 +151,17 @@ impl Handoffs {
 
     /// Whether anything is to be done at this instant.
     pub fn has_work(&self) -> bool {
-        !self.queue.is_empty() || !self.closing.is_empty() || !self.stamps.is_empty()
+        !self.queue.is_empty() || !self.stamps.is_empty()
     }
 
-    /// Tells a session of an end together with the hand-offs of this instant.
-    pub fn close_later(&mut self, end: SessionEnd) {
-        self.closing.push(end);
+    /// A request ended on its prefill worker: it is closed in its turn, with the hand-offs of this instant.
+    pub fn close(&mut self, request: u32) {
+        self.queue.push_back(Action::Close(request));
+    }
+
+    /// What the session of a request that is being closed must know.
+    pub fn tell_when_closed(&mut self, end: SessionEnd) {
+        self.closing.insert(end.request, end);
     }
 
     /// The transfer of `request` is over.
@@ -208,79 +220,32 @@ fn transfer_time(source: &EngineConfig, prompt: u32, missing: u64) -> SimDuratio
     SimDuration::from_ms(ms).unwrap_or(SimDuration::from_nanos(u64::MAX))
 }
 
+/// Whether hand-offs have something to do at this instant.
+pub fn anything_to_hand_off(handoffs: Res<Handoffs>) -> bool {
+    handoffs.has_work()
+}
+
 /// Executes the queue until it is empty, actions entered meanwhile included.
 pub fn run_handoffs(
-    facts: Res<RunFacts>,
-    mut prompts: ResMut<Prompts>,
     mut arrivals: ResMut<Arrivals>,
-    mut requests: ResMut<Requests>,
-    clock: Res<VirtualClock>,
     mut agenda: ResMut<Agenda>,
-    mut handoffs: ResMut<Handoffs>,
-    mut fleet: ResMut<Fleet>,
     mut news: ResMut<News>,
-    mut engines: Query<&mut Engine>,
-    mut timelines: Query<&mut Timeline>,
+    mut routing: Routing,
 ) {
-    if !facts.disaggregated {
-        return;
-    }
-    let now = clock.now;
-    for end in handoffs.closing.drain(..) {
-        end.tell(&mut arrivals, &mut prompts);
-    }
-    while let Some(action) = handoffs.queue.pop_front() {
+    while let Some(action) = routing.dispatch.handoffs.queue.pop_front() {
         match action {
-            Action::Reserve(request) => {
-                let Some(handoff) = handoffs.open.get(&request).copied() else { continue };
-                let Some(pool) = fleet.output_pool() else { continue };
-                let blocks = handoff.prompt.div_ceil(pool.config.block_size);
-                if blocks > pool.config.num_gpu_blocks {
-                    news.0.push(NewsItem { at: now, role: pool.role, event: EngineEvent::failed(request) });
-                    // The reference lets the request take its turn before it finds that it cannot fit.
-                    let _ = pool.next_round_robin();
-                    handoffs.open.remove(&request);
-                    if let Some(source) = handoff.source {
-                        handoffs.queue.push_back(Action::Release { request, source, cancelled: true });
-                    }
-                    continue;
-                }
-                let Some(member) = pool.next_round_robin() else {
-                    handoffs.unplaced.push_back(action);
-                    continue;
-                };
-                let Ok(mut engine) = engines.get_mut(member.entity) else { continue };
-                let corrected = facts.semantics.handoff_after_first_token;
-                let job = Job {
-                    request,
-                    prompt: handoff.prompt,
-                    output: handoff.output,
-                    generated: u32::from(corrected),
-                    last_token: handoff.held_at.filter(|_| corrected),
-                    hold: false,
-                };
-                stamp_worker(&requests, &mut timelines, request, Role::Decode, member.id);
-                if let Some(open) = handoffs.open.get_mut(&request) {
-                    open.destination = Some(member.entity);
-                }
-                let idle = engine.busy_until.is_none();
-                let reservation = engine.ranks[0].expect_transfer(job, &prompts.0, idle);
-                handoffs.reserved(reservation, now);
-            }
+            Action::Reserve(request) => reserve(&mut routing, &arrivals, &mut news, request),
             Action::Prefill(request) => {
-                let Some(open) = handoffs.open.get_mut(&request) else { continue };
-                let Some(pool) = fleet.entry_pool() else { continue };
-                let Some(member) = pool.next_round_robin() else {
-                    handoffs.unplaced.push_back(action);
-                    continue;
-                };
-                let Ok(mut engine) = engines.get_mut(member.entity) else { continue };
-                open.source = Some(member.entity);
-                let job = entry_job(&facts, request, open.prompt, open.output);
-                engine.ranks[0].submit(job, &prompts.0);
-                stamp_worker(&requests, &mut timelines, request, Role::Prefill, member.id);
+                let Some(handoff) = routing.dispatch.handoffs.open.get(&request) else { continue };
+                let ask = arrivals.ask(request, routing.now(), handoff.prompt);
+                routing.hear_caches();
+                if !routing.place(&ask, routing.now(), &mut news) {
+                    routing.dispatch.handoffs.unplaced.push_back(action);
+                }
             }
             Action::StartTransfer { request, missing } => {
+                let now = routing.now();
+                let (fleet, handoffs) = (&routing.fleet, &mut routing.dispatch.handoffs);
                 let Some(handoff) = handoffs.open.get(&request) else { continue };
                 let Some(pool) = fleet.entry_pool() else { continue };
                 let delay = transfer_time(&pool.config, handoff.prompt, missing);
@@ -291,8 +256,10 @@ pub fn run_handoffs(
                 }
             }
             Action::Activate(request) => {
+                let now = routing.now();
+                let Dispatch { facts, engines, handoffs, .. } = &mut routing.dispatch;
                 let Some(handoff) = handoffs.open.get(&request).copied() else { continue };
-                let Some(Ok(mut engine)) = handoff.destination.map(|e| engines.get_mut(e)) else { continue };
+                let Some(Ok((_, mut engine))) = handoff.destination.map(|e| engines.get_mut(e)) else { continue };
                 if engine.busy_until.is_some() {
                     engine.deferred.push(action);
                     continue;
@@ -306,7 +273,9 @@ pub fn run_handoffs(
                 handoffs.reserved(reservation, now);
             }
             Action::Cancel { request, destination } => {
-                let Ok(mut engine) = engines.get_mut(destination) else { continue };
+                let now = routing.now();
+                let Dispatch { engines, handoffs, .. } = &mut routing.dispatch;
+                let Ok((_, mut engine)) = engines.get_mut(destination) else { continue };
                 if engine.busy_until.is_some() {
                     engine.deferred.push(action);
                     continue;
@@ -315,7 +284,9 @@ pub fn run_handoffs(
                 handoffs.reserved(reservation, now);
             }
             Action::Release { request, source, cancelled } => {
-                let Ok(mut engine) = engines.get_mut(source) else { continue };
+                let now = routing.now();
+                let Dispatch { engines, handoffs, .. } = &mut routing.dispatch;
+                let Ok((_, mut engine)) = engines.get_mut(source) else { continue };
                 if engine.busy_until.is_some() {
                     engine.deferred.push(action);
                     continue;
@@ -328,9 +299,71 @@ pub fn run_handoffs(
                     handoffs.stamps.push((request, Stamp::Released, now));
                 }
                 handoffs.reserved(reservation, now);
+                routing.close(request, cancelled);
+            }
+            Action::Close(request) => {
+                let Dispatch { prompts, handoffs, .. } = &mut routing.dispatch;
+                if let Some(end) = handoffs.closing.remove(&request) {
+                    end.tell(&mut arrivals, prompts);
+                }
+                routing.close(request, false);
             }
         }
     }
+    apply_stamps(&mut routing.dispatch);
+}
+
+/// Chooses a decode worker for a request and asks it for blocks.
+fn reserve(routing: &mut Routing, arrivals: &Arrivals, news: &mut News, request: u32) {
+    let now = routing.now();
+    let Some(handoff) = routing.dispatch.handoffs.open.get(&request).copied() else { return };
+    // Nothing ever waits at the router of a decode pool.
+    let ask = Ask { hint: Hint::default(), ..arrivals.ask(request, now, handoff.prompt) };
+    let routed = routing.route_to_decode(&ask);
+    let Routing { fleet, dispatch, .. } = routing;
+    let Some(pool) = fleet.output_pool() else { return };
+    // The reference lets the request take its turn before it finds that it cannot fit.
+    let blocks = handoff.prompt.div_ceil(pool.config.block_size);
+    if blocks > pool.config.num_gpu_blocks {
+        news.0.push(NewsItem { at: now, role: pool.role, event: EngineEvent::failed(request) });
+        dispatch.handoffs.open.remove(&request);
+        if let Some(source) = handoff.source {
+            dispatch.handoffs.queue.push_back(Action::Release { request, source, cancelled: true });
+        }
+        return;
+    }
+    let Some(Routed::To(Placement { member, overlap_tokens, .. })) = routed else {
+        dispatch.handoffs.unplaced.push_back(Action::Reserve(request));
+        return;
+    };
+    let Ok((_, mut engine)) = dispatch.engines.get_mut(member.entity) else { return };
+    let corrected = dispatch.facts.semantics.handoff_after_first_token;
+    let job = Job {
+        request,
+        prompt: handoff.prompt,
+        output: handoff.output,
+        generated: u32::from(corrected),
+        last_token: handoff.held_at.filter(|_| corrected),
+        hold: false,
+    };
+    let idle = engine.busy_until.is_none();
+    let reservation = engine.ranks[0].expect_transfer(job, &dispatch.prompts.0, idle);
+    if let Some(open) = dispatch.handoffs.open.get_mut(&request) {
+        open.destination = Some(member.entity);
+    }
+    dispatch.handoffs.reserved(reservation, now);
+    let entity = dispatch.requests.entities.get(request as usize).copied().flatten();
+    if let Some(Ok(mut timeline)) = entity.map(|e| dispatch.timelines.get_mut(e)) {
+        timeline.0.decode_worker = Some(member.id);
+        if let Some(handoff) = &mut timeline.0.handoff {
+            handoff.decode_route_overlap_tokens = overlap_tokens;
+        }
+    }
+}
+
+/// Writes the time stamps of this round into the records.
+fn apply_stamps(dispatch: &mut Dispatch) {
+    let Dispatch { facts, handoffs, requests, timelines, .. } = dispatch;
     let corrected = facts.semantics.handoff_after_first_token;
     for (request, stamp, at) in std::mem::take(&mut handoffs.stamps) {
         if let Some(index) = handoffs.ended.get(&request).copied() {
@@ -349,16 +382,6 @@ pub fn run_handoffs(
             timeline.0.first_token = Some(at);
             timeline.0.last_token = Some(at);
             timeline.0.output_tokens = 1;
-        }
-    }
-}
-
-fn stamp_worker(requests: &Requests, timelines: &mut Query<&mut Timeline>, request: u32, role: Role, id: u32) {
-    let entity = requests.entities.get(request as usize).copied().flatten();
-    if let Some(Ok(mut timeline)) = entity.map(|e| timelines.get_mut(e)) {
-        match role {
-            Role::Prefill => timeline.0.prefill_worker = Some(id),
-            Role::Aggregated | Role::Decode => timeline.0.decode_worker = Some(id),
         }
     }
 }

@@ -6,7 +6,8 @@
 //!
 //! | plugin | fills | does |
 //! |---|---|---|
-//! | [`ArrivalsPlugin`] | `Arrivals`, `Routing` | requests that are due become entities and get a worker |
+//! | [`ArrivalsPlugin`] | `Arrivals` | requests that are due become entities |
+//! | [`RouterPlugin`](router::RouterPlugin) | `Completions`, `Routing` | what workers did is heard; requests get a worker |
 //! | [`EnginesPlugin`] | `Completions`, `Engines` | forward passes end and start |
 //! | [`HandoffPlugin`] | `Lifecycle`, `Handoff` | prefill to decode: hold, reserve, transfer, activate, release |
 //! | [`ScalingPlugin`] | `Lifecycle`, `Scaling` | workers start, drain and disappear |
@@ -19,7 +20,7 @@ pub mod kv;
 pub mod metrics;
 pub mod passes;
 pub mod request;
-pub mod routing;
+pub mod router;
 pub mod scaling;
 mod simulation;
 pub mod worker;
@@ -60,7 +61,7 @@ pub enum SimSet {
     Scaling,
 }
 
-/// What the systems must know about the run; never changes.
+/// What the systems must know about the run.
 #[derive(Resource, Debug, Clone)]
 pub struct RunFacts {
     /// Switches.
@@ -71,8 +72,11 @@ pub struct RunFacts {
     pub single_worker: bool,
     /// Whether a decode worker reserves KV before prefill begins, as with SGLang, rather than when it is over.
     pub destination_first: bool,
-    /// Whether workers never concern each other: open-loop independent requests under round robin, fixed fleet.
+    /// Whether workers run by themselves: open-loop independent requests, fixed fleet, and nobody waits at the router. The
+    /// only fact that changes, with the last of these.
     pub independent: bool,
+    /// Whether the router looks at workers that run by themselves when a request arrives.
+    pub meets_at_arrivals: bool,
     /// Whether a closed loop is looked at between the passes of the only worker, as the reference does there, so that
     /// think times end at a pass boundary.
     pub pulls_between_passes: bool,
@@ -80,21 +84,23 @@ pub struct RunFacts {
     pub planned_outputs: bool,
 }
 
-/// Requests arrive and are placed.
+/// Requests arrive.
 #[derive(Debug, Default)]
 pub struct ArrivalsPlugin;
 
 impl Plugin for ArrivalsPlugin {
     fn build(&self, app: &mut App) {
         app.init_resource::<arrivals::Unrouted>()
-            .add_systems(SimStep, arrivals::release_arrivals.in_set(SimSet::Arrivals))
-            .add_systems(SimStep, routing::route_requests.in_set(SimSet::Routing));
+            .add_systems(SimStep, arrivals::release_arrivals.in_set(SimSet::Arrivals));
     }
 }
 
 /// Forward passes.
 #[derive(Debug, Default)]
-pub struct EnginesPlugin;
+pub struct EnginesPlugin {
+    /// Whether a pass may let a request go that waits at a router.
+    pub router_queues: bool,
+}
 
 impl Plugin for EnginesPlugin {
     fn build(&self, app: &mut App) {
@@ -102,8 +108,12 @@ impl Plugin for EnginesPlugin {
             .init_resource::<worker::Stuck>()
             .init_resource::<request::Requests>()
             .add_systems(SimStep, (passes::complete_passes, request::apply_news).chain().in_set(SimSet::Completions))
-            .add_systems(SimStep, passes::start_passes.in_set(SimSet::Engines))
             .add_systems(RunOn, (passes::run_on, request::apply_news).chain());
+        if self.router_queues {
+            app.add_systems(SimStep, passes::start_passes_and_release.in_set(SimSet::Engines));
+        } else {
+            app.add_systems(SimStep, passes::start_passes.in_set(SimSet::Engines));
+        }
     }
 }
 
@@ -118,7 +128,7 @@ impl Plugin for HandoffPlugin {
                 SimStep,
                 scaling::complete_transfers.after(scaling::activate_ready_workers).in_set(SimSet::Lifecycle),
             )
-            .add_systems(SimStep, handoff::run_handoffs.in_set(SimSet::Handoff));
+            .add_systems(SimStep, handoff::run_handoffs.run_if(handoff::anything_to_hand_off).in_set(SimSet::Handoff));
     }
 }
 
@@ -139,7 +149,12 @@ impl Plugin for ScalingPlugin {
 
 /// The schedules and every plugin of the simulation.
 #[derive(Debug, Default)]
-pub struct SimPlugin;
+pub struct SimPlugin {
+    /// Whether a router wants to know what becomes of requests.
+    pub router_listens: bool,
+    /// Whether a router may hold requests back.
+    pub router_queues: bool,
+}
 
 impl Plugin for SimPlugin {
     fn build(&self, app: &mut App) {
@@ -159,6 +174,12 @@ impl Plugin for SimPlugin {
             });
         }
         app.configure_sets(SimStep, (Completions, Lifecycle, Arrivals, Routing, Handoff, Engines, Scaling).chain())
-            .add_plugins((ArrivalsPlugin, EnginesPlugin, HandoffPlugin, ScalingPlugin));
+            .add_plugins((
+                ArrivalsPlugin,
+                router::RouterPlugin { listens: self.router_listens },
+                EnginesPlugin { router_queues: self.router_queues },
+                HandoffPlugin,
+                ScalingPlugin,
+            ));
     }
 }

@@ -11,6 +11,7 @@ use super::clock::{Agenda, Due, VirtualClock};
 use super::engine::EngineEvent;
 use super::handoff::Handoffs;
 use super::request::{News, NewsItem, Prompts};
+use super::router::{Dispatch, Routers, Routing};
 use super::worker::{Engine, Fleet, Stuck, Worker};
 
 /// A pass ended at `at`: the worker is idle, waiting actions resume, what happened is published.
@@ -20,8 +21,10 @@ fn complete_pass(worker: Worker, engine: &mut Engine, at: SimTime, handoffs: &mu
         let reservation = if worker.role == Role::Decode { rank.try_reservation() } else { None };
         handoffs.resume(engine.deferred.drain(..));
         for event in rank.drain_events() {
-            if let EngineEvent::Held { request } = event {
-                handoffs.held(request, at);
+            match event {
+                EngineEvent::Held { request } => handoffs.held(request, at),
+                EngineEvent::Ended { request, .. } if worker.role == Role::Prefill => handoffs.close(request),
+                _ => {}
             }
             news.0.push(NewsItem { at, role: worker.role, event });
         }
@@ -51,16 +54,77 @@ fn run_pass(engine: &mut Engine, now: SimTime) -> (SimTime, bool) {
 
 /// Completes the passes that end now, in the order in which they began.
 pub fn complete_passes(
+    facts: Res<RunFacts>,
+    fleet: Res<Fleet>,
     clock: Res<VirtualClock>,
     mut agenda: ResMut<Agenda>,
     mut handoffs: ResMut<Handoffs>,
     mut news: ResMut<News>,
     mut engines: Query<(&Worker, &mut Engine)>,
 ) {
+    if facts.meets_at_arrivals {
+        // These workers have run by themselves up to now; only what ends at this very instant is left.
+        for member in fleet.pools.iter().flat_map(|pool| &pool.members) {
+            let Ok((worker, mut engine)) = engines.get_mut(member.entity) else { continue };
+            if engine.busy_until == Some(clock.now) {
+                engine.idle_at = clock.now;
+                complete_pass(*worker, &mut engine, clock.now, &mut handoffs, &mut news);
+            }
+        }
+    }
     while let Some(due) = agenda.take_if(clock.now, |due| matches!(due, Due::PassEnd(_))) {
         let Due::PassEnd(entity) = due else { continue };
         let Ok((worker, mut engine)) = engines.get_mut(entity) else { continue };
         complete_pass(*worker, &mut engine, clock.now, &mut handoffs, &mut news);
+    }
+}
+
+/// A pass that was started.
+enum Started {
+    /// It ends at this instant.
+    Ends(SimTime),
+    /// It took no time: it is over, and the worker may go on.
+    Over,
+}
+
+/// A look at all idle workers.
+struct Look<'a> {
+    now: SimTime,
+    /// Whether there is one worker only: it repeats passes that had nothing to do as long as that changes anything.
+    only: bool,
+    stuck: &'a mut Stuck,
+    handoffs: &'a mut Handoffs,
+    news: &'a mut News,
+}
+
+impl Look<'_> {
+    /// Starts a pass of a worker, unless it is busy, has nothing to do, or can do nothing.
+    fn start_pass(&mut self, worker: Worker, engine: &mut Engine) -> Option<Started> {
+        if engine.busy_until.is_some() || !engine.has_work() {
+            return None;
+        }
+        loop {
+            engine.idle(self.stuck.leave(worker));
+            if let [rank] = engine.ranks.as_mut_slice()
+                && worker.role == Role::Prefill
+            {
+                rank.run_on(self.now, self.now);
+            }
+            let (end, worked) = run_pass(engine, self.now);
+            self.stuck.passes(worker, u64::from(worked || end > self.now));
+            if end > self.now {
+                engine.busy_until = Some(end);
+                return Some(Started::Ends(end));
+            }
+            if worked {
+                complete_pass(worker, engine, self.now, self.handoffs, self.news);
+                return Some(Started::Over);
+            }
+            if !engine.idle(1) || !self.only {
+                self.stuck.enter(worker, 0);
+                return None;
+            }
+        }
     }
 }
 
@@ -81,31 +145,60 @@ pub fn start_passes(
     }
     let now = clock.now;
     stuck.look(1);
+    let mut look = Look { now, only: facts.single_worker, stuck: &mut stuck, handoffs: &mut handoffs, news: &mut news };
     for member in fleet.pools.iter().flat_map(|pool| &pool.members) {
         let Ok((worker, engine)) = engines.get_mut(member.entity) else { continue };
         let engine = engine.into_inner();
-        while engine.busy_until.is_none() && engine.has_work() {
-            engine.idle(stuck.leave(*worker));
-            if let [rank] = engine.ranks.as_mut_slice()
-                && worker.role == Role::Prefill
-            {
-                rank.run_on(now, now);
-            }
-            let (end, worked) = run_pass(engine, now);
-            stuck.passes(*worker, u64::from(worked || end > now));
-            if end > now {
-                engine.busy_until = Some(end);
-                agenda.enter(end, Due::PassEnd(member.entity));
-            } else if worked {
-                complete_pass(*worker, engine, now, &mut handoffs, &mut news);
-                // The reference's single-worker loop looks at arrivals before every pass.
-                if facts.single_worker && !news.0.is_empty() {
+        while let Some(started) = look.start_pass(*worker, engine) {
+            match started {
+                Started::Ends(end) => {
+                    agenda.enter(end, Due::PassEnd(member.entity));
                     break;
                 }
-            } else if !(facts.single_worker && engine.idle(1)) {
-                engine.idle(1);
-                stuck.enter(*worker, 0);
-                break;
+                // The reference's single-worker loop looks at arrivals before every pass.
+                Started::Over if facts.single_worker && !look.news.0.is_empty() => break,
+                Started::Over => {}
+            }
+        }
+    }
+}
+
+/// As [`start_passes`], for a router that holds requests back: should a pass that takes no time let one go to a worker
+/// further in front, that worker is next.
+pub fn start_passes_and_release(
+    clock: Res<VirtualClock>,
+    mut stuck: ResMut<Stuck>,
+    mut agenda: ResMut<Agenda>,
+    mut news: ResMut<News>,
+    mut members: Local<Vec<Entity>>,
+    mut routing: Routing,
+) {
+    if routing.dispatch.facts.independent {
+        return;
+    }
+    stuck.look(1);
+    members.clear();
+    members.extend(routing.fleet.pools.iter().flat_map(|pool| &pool.members).map(|member| member.entity));
+    let mut place = 0;
+    while let Some(entity) = members.get(place).copied() {
+        place += 1;
+        loop {
+            let Dispatch { engines, handoffs, .. } = &mut routing.dispatch;
+            let Ok((worker, mut engine)) = engines.get_mut(entity) else { break };
+            let mut look = Look { now: clock.now, only: false, stuck: &mut stuck, handoffs, news: &mut news };
+            match look.start_pass(*worker, &mut engine) {
+                None => break,
+                Some(Started::Ends(end)) => {
+                    agenda.enter(end, Due::PassEnd(entity));
+                    break;
+                }
+                Some(Started::Over) if routing.has_backlog() => {
+                    if let Some(lowest) = routing.hear(&news).filter(|lowest| *lowest < place) {
+                        place = lowest;
+                        break;
+                    }
+                }
+                Some(Started::Over) => {}
             }
         }
     }
@@ -117,6 +210,7 @@ pub fn run_on(
     facts: Res<RunFacts>,
     prompts: Res<Prompts>,
     arrivals: Res<Arrivals>,
+    routers: Res<Routers>,
     mut clock: ResMut<VirtualClock>,
     mut stuck: ResMut<Stuck>,
     mut agenda: ResMut<Agenda>,
@@ -124,7 +218,7 @@ pub fn run_on(
     mut engines: Query<(Entity, &Worker, &mut Engine)>,
 ) {
     let mut until = clock.limit.saturating_add(SimDuration::from_nanos(1));
-    if let Some(next) = arrivals.next_time() {
+    for next in arrivals.next_time().into_iter().chain(routers.next_wake()) {
         until = until.min(next);
     }
     if facts.independent {

@@ -87,7 +87,8 @@ fn admitted(record: &mut RequestRecord, role: Role, at: SimTime, reused: u32) {
 /// The end of a request, as its session needs it.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionEnd {
-    request: u32,
+    /// Index of the request.
+    pub request: u32,
     at: SimTime,
     output: u32,
     how: Ended,
@@ -115,6 +116,7 @@ pub fn apply_news(
     for item in news.0.drain(..) {
         let (EngineEvent::Admitted { request, .. }
         | EngineEvent::Ended { request, .. }
+        | EngineEvent::FirstToken { request }
         | EngineEvent::Held { request }) = item.event;
         let Some(entity) = requests.entities.get(request as usize).copied().flatten() else { continue };
         let Ok((mut timeline, mut phase)) = timelines.get_mut(entity) else { continue };
@@ -124,6 +126,7 @@ pub fn apply_news(
                 admitted(record, item.role, at, reused);
                 *phase = if item.role == Role::Decode { Phase::Decoding } else { Phase::Running };
             }
+            EngineEvent::FirstToken { .. } => {}
             EngineEvent::Held { .. } => *phase = Phase::Transferring,
             EngineEvent::Ended { how, tokens, first, second, last, .. } => {
                 record.status = match how {
@@ -146,7 +149,7 @@ pub fn apply_news(
                 if item.role == Role::Prefill {
                     // A request that ends before its hand-off is closed with the hand-offs of this instant, so what it
                     // makes ready arrives a round later.
-                    handoffs.close_later(end);
+                    handoffs.tell_when_closed(end);
                 } else {
                     end.tell(&mut arrivals, &mut prompts);
                 }

@@ -11,6 +11,7 @@ use super::clock::{Agenda, Due, VirtualClock};
 use super::handoff::Handoffs;
 use super::metrics::{ScalingEvent, WorkerState};
 use super::request::{News, Prompts, Requests};
+use super::router::Routers;
 use super::worker::{Engine, Fleet, Lifecycle};
 
 /// The script and what it did so far.
@@ -49,9 +50,15 @@ pub fn complete_transfers(clock: Res<VirtualClock>, mut agenda: ResMut<Agenda>, 
 }
 
 /// Removes draining workers that have nothing left.
-pub fn remove_drained_workers(mut commands: Commands, mut fleet: ResMut<Fleet>, mut engines: Query<&mut Engine>) {
+pub fn remove_drained_workers(
+    mut commands: Commands,
+    mut fleet: ResMut<Fleet>,
+    mut routers: ResMut<Routers>,
+    mut engines: Query<&mut Engine>,
+) {
     let Fleet { pools, retired } = &mut *fleet;
     for pool in pools {
+        let role = pool.role;
         pool.members.retain(|member| {
             if member.state != WorkerState::Draining {
                 return true;
@@ -61,6 +68,7 @@ pub fn remove_drained_workers(mut commands: Commands, mut fleet: ResMut<Fleet>, 
                 return true;
             }
             retired.append(&mut engine.ranks);
+            routers.forget_worker(role, member.id);
             commands.entity(member.entity).despawn();
             false
         });
@@ -95,6 +103,7 @@ pub fn run_scaling_tick(
     news: Res<News>,
     clock: Res<VirtualClock>,
     mut agenda: ResMut<Agenda>,
+    routers: Res<Routers>,
     mut scaling: ResMut<Scaling>,
     mut fleet: ResMut<Fleet>,
     mut handoffs: ResMut<Handoffs>,
@@ -118,17 +127,19 @@ pub fn run_scaling_tick(
             continue;
         }
         scaling.events.push(ScalingEvent { at: now, role: pool.role, from: provisioned, to: target });
+        // With other workers to choose from, a request that the router holds back may find one.
+        unrouted.retry |= routers.has_backlog();
         for _ in provisioned..target {
             let startup = pool.config.startup_time;
             let state = if startup.is_zero() { WorkerState::Active } else { WorkerState::Starting };
             let id = pool.next_id;
-            let entity = commands.spawn(pool.build(state, facts.semantics, &prompts.0)).id();
+            let entity = commands.spawn(pool.build(state, facts.semantics, &prompts.0, &routers)).id();
             pool.list(id, entity, state);
             if state == WorkerState::Starting {
                 agenda.enter(now + startup, Due::WorkerReady(entity));
             } else {
                 handoffs.retry_unplaced();
-                unrouted.retry = !unrouted.waiting.is_empty();
+                unrouted.retry |= !unrouted.waiting.is_empty();
             }
         }
         let mut surplus = provisioned.saturating_sub(target);

@@ -4,7 +4,7 @@ use bevy::app::App;
 use bevy::ecs::schedule::{Schedule, Schedules};
 use bevy::ecs::world::World;
 
-use crate::scenario::{EngineConfig, Role, Run, SchedulerKind, Topology};
+use crate::scenario::{EngineConfig, Role, RouterMode, Run, SchedulerKind, Topology};
 use crate::time::SimTime;
 use crate::workload::{Release, Workload};
 
@@ -15,6 +15,7 @@ use super::handoff::Handoffs;
 use super::kv::PromptIndex;
 use super::metrics::{FinalStatus, Outcome, Snapshot, WorkerSnapshot, WorkerState};
 use super::request::{News, NewsItem, Requests, Timeline, add_tokens};
+use super::router::{DecisionSink, Decisions, Routers};
 use super::scaling::{Scaling, is_settled, provision};
 use super::worker::{Engine, Fleet, Lifecycle, Pool, Stuck, Worker};
 use super::{Prompts, RunFacts, RunOn, SimPlugin, SimStep};
@@ -46,6 +47,8 @@ pub struct Simulation {
     dead_ends: Vec<String>,
     /// The cap is behind; only the pass in progress is completed.
     closing: bool,
+    /// Workers run by themselves whenever no request waits at the router.
+    uncouples: bool,
 }
 
 impl std::fmt::Debug for Simulation {
@@ -78,28 +81,38 @@ impl Simulation {
         let prompts = Prompts(PromptIndex::new(&mut workload, pools.first().map_or(1, |(_, e)| e.block_size)));
         let planned_outputs = workload.planned_outputs;
         let uncapped = matches!(&workload.release, Release::Graph(graph) if graph.ignores_time_cap);
+        let engines: Vec<&EngineConfig> = pools.iter().map(|(_, engine)| *engine).collect();
+        let Some(routers) = Routers::new(&run.router, &engines, &workload.hints.classes) else {
+            return Err(SimError::Schedule("no pool of workers".into()));
+        };
         let arrivals = Arrivals::new(workload);
+        let independent = !disaggregated && fixed_fleet && arrivals.is_flat();
+        let uncouples = independent && routers.can_queue();
         let facts = RunFacts {
             semantics: run.semantics,
             disaggregated,
-            single_worker: !disaggregated && fixed_fleet && pools.iter().all(|(n, e)| *n == 1 && e.dp_size == 1),
+            single_worker: !disaggregated
+                && fixed_fleet
+                && run.router.mode == RouterMode::RoundRobin
+                && pools.iter().all(|(n, e)| *n == 1 && e.dp_size == 1),
             pulls_between_passes: false,
             destination_first: disaggregated
                 && pools.iter().any(|(_, e)| matches!(e.scheduler, SchedulerKind::Sglang(_))),
-            independent: !disaggregated && fixed_fleet && arrivals.is_flat(),
+            independent,
+            meets_at_arrivals: independent && routers.listens(),
             planned_outputs,
         };
 
         let facts = RunFacts { pulls_between_passes: facts.single_worker && arrivals.is_closed_loop(), ..facts };
         let mut app = App::empty();
-        app.add_plugins(SimPlugin);
+        app.add_plugins(SimPlugin { router_listens: routers.listens(), router_queues: routers.can_queue() });
         let mut world = std::mem::take(app.world_mut());
         let mut fleet = Fleet { pools: Vec::new(), retired: Vec::new() };
         for (workers, engine) in pools {
             let mut pool = Pool::new(engine);
             for _ in 0..workers {
                 let id = pool.next_id;
-                let bundle = pool.build(WorkerState::Active, facts.semantics, &prompts.0);
+                let bundle = pool.build(WorkerState::Active, facts.semantics, &prompts.0, &routers);
                 let entity = world.spawn(bundle).id();
                 pool.list(id, entity, WorkerState::Active);
             }
@@ -113,6 +126,7 @@ impl Simulation {
         world.resource_mut::<Handoffs>().destination_first = facts.destination_first;
         world.insert_resource(facts);
         world.insert_resource(fleet);
+        world.insert_resource(routers);
         world.insert_resource(prompts);
         world.insert_resource(arrivals);
 
@@ -135,6 +149,7 @@ impl Simulation {
             provisioned_until: SimTime::ZERO,
             dead_ends: Vec::new(),
             closing: false,
+            uncouples,
         })
     }
 
@@ -146,6 +161,11 @@ impl Simulation {
     /// Requests that ended, and requests in all.
     pub fn progress(&self) -> (u32, u32) {
         (self.world.resource::<Requests>().records.len() as u32, self.world.resource::<Arrivals>().total() as u32)
+    }
+
+    /// Sends every decision to `sink` from now on.
+    pub fn send_decisions(&mut self, sink: Box<dyn DecisionSink>) {
+        self.world.insert_resource(Decisions::to(sink));
     }
 
     /// When something happens next; `None` when the run is over.
@@ -175,7 +195,8 @@ impl Simulation {
         let due = agenda.peek().map(|(at, _)| at);
         let waits = self.world.resource::<RunFacts>().pulls_between_passes && agenda.has_work();
         let arrival = self.world.resource::<Arrivals>().next_time().filter(|_| !waits);
-        due.into_iter().chain(arrival).min()
+        let wake = self.world.resource::<Routers>().next_wake();
+        due.into_iter().chain(arrival).chain(wake).min()
     }
 
     fn is_over(&self) -> bool {
@@ -187,7 +208,9 @@ impl Simulation {
     /// Whether requests are in flight and nothing that could still happen moves them.
     fn is_dead_end(&self) -> bool {
         let agenda = self.world.resource::<Agenda>();
-        if agenda.has_work() || self.world.resource::<Arrivals>().next_time().is_some() || !self.is_stuck() {
+        let arrival = self.world.resource::<Arrivals>().next_time();
+        let wake = self.world.resource::<Routers>().next_wake();
+        if agenda.has_work() || arrival.is_some() || wake.is_some() || !self.is_stuck() {
             return false;
         }
         match agenda.peek() {
@@ -210,19 +233,31 @@ impl Simulation {
     pub fn run_until(&mut self, limit: SimTime) {
         let limit = limit.min(self.cap);
         self.world.resource_mut::<VirtualClock>().limit = limit;
-        if self.world.resource::<RunFacts>().independent {
-            self.run_independent(limit);
-        } else {
-            self.run_coupled(limit);
+        loop {
+            let turned = if self.world.resource::<RunFacts>().independent {
+                self.run_independent(limit)
+            } else {
+                self.run_coupled(limit)
+            };
+            if !turned {
+                break;
+            }
         }
     }
 
-    fn run_independent(&mut self, limit: SimTime) {
-        loop {
-            self.step.run(&mut self.world);
-            self.run_on.run(&mut self.world);
-            if self.world.resource::<Arrivals>().next_time().is_none_or(|next| next > limit) {
-                break;
+    /// Returns whether a request waits at the router, so that the rest must be run coupled.
+    fn run_independent(&mut self, limit: SimTime) -> bool {
+        if self.world.resource::<RunFacts>().meets_at_arrivals {
+            if self.run_between_arrivals(limit) {
+                return true;
+            }
+        } else {
+            loop {
+                self.step.run(&mut self.world);
+                self.run_on.run(&mut self.world);
+                if self.world.resource::<Arrivals>().next_time().is_none_or(|next| next > limit) {
+                    break;
+                }
             }
         }
         while self.meets_independent_dead_end() {
@@ -233,6 +268,64 @@ impl Simulation {
         if limit < SimTime::MAX {
             self.world.resource_mut::<VirtualClock>().now = limit;
         }
+        false
+    }
+
+    /// Each worker runs by itself to the next arrival; then the router looks at all of them. Returns whether a request
+    /// had to wait there, from which instant on workers are coupled.
+    fn run_between_arrivals(&mut self, limit: SimTime) -> bool {
+        loop {
+            self.run_on.run(&mut self.world);
+            let Some(next) = self.world.resource::<Arrivals>().next_time().filter(|next| *next <= limit) else {
+                return false;
+            };
+            self.world.resource_mut::<VirtualClock>().now = next;
+            self.step.run(&mut self.world);
+            if self.uncouples && self.world.resource::<Routers>().has_backlog() {
+                self.couple();
+                return true;
+            }
+        }
+    }
+
+    /// From now on every pass is looked at when it ends: the agenda gets those in progress, in the order in which they
+    /// began.
+    fn couple(&mut self) {
+        self.set_independent(false);
+        let mut passes = Vec::new();
+        let members: Vec<_> =
+            self.world.resource::<Fleet>().pools.iter().flat_map(|p| &p.members).map(|m| m.entity).collect();
+        self.world.resource_scope::<Prompts, ()>(|world, prompts| {
+            for (place, entity) in members.into_iter().enumerate() {
+                let Some(mut engine) = world.get_mut::<Engine>(entity) else { continue };
+                while let Some((_, rank, job)) = engine.inbox.pop_front() {
+                    engine.ranks[rank as usize].submit(job, &prompts.0);
+                }
+                let began = engine.ranks.iter().map(Scheduler::last_start).max();
+                passes.extend(engine.busy_until.map(|end| (began, place, end, entity)));
+            }
+        });
+        passes.sort_unstable_by_key(|(began, place, ..)| (*began, *place));
+        let mut agenda = self.world.resource_mut::<Agenda>();
+        for (_, _, end, entity) in passes {
+            agenda.enter(end, Due::PassEnd(entity));
+        }
+        self.settle();
+    }
+
+    /// From now on workers run by themselves again.
+    fn uncouple(&mut self) {
+        self.set_independent(true);
+        let now = self.now();
+        // Of a fixed fleet without hand-offs the agenda holds ends of passes only, which workers know themselves.
+        while self.world.resource_mut::<Agenda>().take().is_some() {}
+        self.for_each_engine(|_, engine| engine.idle_at = now);
+    }
+
+    fn set_independent(&mut self, independent: bool) {
+        let mut facts = self.world.resource_mut::<RunFacts>();
+        facts.independent = independent;
+        facts.meets_at_arrivals = independent;
     }
 
     /// Whether all workers of a fixed fleet with all arrivals behind are idle while requests are in flight.
@@ -248,11 +341,16 @@ impl Simulation {
         members.filter_map(|m| self.world.get::<Engine>(m.entity)).any(test)
     }
 
-    fn run_coupled(&mut self, limit: SimTime) {
+    /// Returns whether no request waits at the router any more and workers run by themselves.
+    fn run_coupled(&mut self, limit: SimTime) -> bool {
         loop {
+            if self.uncouples && !self.world.resource::<Routers>().has_backlog() {
+                self.uncouple();
+                return true;
+            }
             self.run_on.run(&mut self.world);
             if self.is_over() {
-                break;
+                return false;
             }
             if !self.closing && self.is_dead_end() {
                 let at = self.world.resource::<VirtualClock>().last_event;
@@ -262,7 +360,7 @@ impl Simulation {
                 self.settle();
                 continue;
             }
-            let Some(next) = self.next_instant().filter(|next| *next <= limit) else { break };
+            let Some(next) = self.next_instant().filter(|next| *next <= limit) else { return false };
             self.provision_to(next);
             let mut clock = self.world.resource_mut::<VirtualClock>();
             clock.now = next;
@@ -324,12 +422,15 @@ impl Simulation {
                 for rank in &mut engine.ranks {
                     let Some((request, reason)) = rank.fail_blocker() else { continue };
                     lost.push((request, format!("request {request} on {role} worker {}: {reason}", worker.id)));
-                    reservations.push(rank.try_reservation());
+                    reservations.push((request, rank.try_reservation()));
                     news.extend(rank.drain_events().map(|event| NewsItem { at, role, event }));
                 }
             });
             let mut handoffs = self.world.resource_mut::<Handoffs>();
-            for reservation in reservations {
+            for (request, reservation) in reservations {
+                if role == Role::Prefill {
+                    handoffs.close(request);
+                }
                 handoffs.reserved(reservation, at);
             }
             if !lost.is_empty() {
@@ -442,6 +543,8 @@ impl Simulation {
                 in_flight.extend(rank.tokens_in_flight());
             }
         }
+        let refused = self.world.resource::<Routers>().refused().iter().take(EXPLAINED);
+        self.dead_ends.extend(refused.map(|(request, reason)| format!("request {request} was turned away: {reason}")));
         let counts: Vec<_> = ranks.iter().map(Scheduler::gaps).collect();
         let (itl, user_throughput) = GapCounts::collect(&counts, &removed).distributions();
         let mut requests = std::mem::take(&mut *self.world.resource_mut::<Requests>());

@@ -12,6 +12,7 @@ use super::engine::{Job, Scheduler};
 use super::handoff::Action;
 use super::kv::PromptIndex;
 use super::metrics::WorkerState;
+use super::router::Routers;
 
 /// A worker and its number, unique and ascending within its pool, never reused.
 #[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +38,6 @@ pub struct Engine {
     pub inbox: VecDeque<(SimTime, u32, Job)>,
     /// Hand-off actions that wait for the end of the pass.
     pub deferred: Vec<Action>,
-    /// Rank that gets the next request.
-    pub next_rank: u32,
     /// Since when it has been idle, as far as it runs alone.
     pub idle_at: SimTime,
     /// No pass starts any more: the time cap is behind.
@@ -77,8 +76,6 @@ pub struct Pool {
     pub config: EngineConfig,
     /// All of them by ascending number.
     pub members: Vec<Member>,
-    /// Round-robin position.
-    pub cursor: usize,
     /// Number of the next worker.
     pub next_id: u32,
     /// Provisioned time so far, worker-nanoseconds.
@@ -104,21 +101,29 @@ impl Pool {
             role: config.role,
             config: config.clone(),
             members: Vec::new(),
-            cursor: 0,
             next_id: 0,
             provisioned: 0,
             timer: PassTimer::new(&config.timing, config.timer_setup()),
         }
     }
 
-    /// Everything a new worker consists of.
-    pub fn build(&mut self, state: WorkerState, semantics: Semantics, prompts: &PromptIndex) -> impl Bundle + use<> {
+    /// Everything a new worker consists of; its ranks tell the routers what those want to know.
+    pub fn build(
+        &mut self,
+        state: WorkerState,
+        semantics: Semantics,
+        prompts: &PromptIndex,
+        routers: &Routers,
+    ) -> impl Bundle + use<> {
         let id = self.next_id;
         self.next_id += 1;
+        let (cache, first_tokens) = routers.reports_wanted(self.role);
         let ranks = (0..self.config.dp_size)
             .map(|rank| {
                 let index = id.wrapping_mul(self.config.dp_size).wrapping_add(rank);
-                Scheduler::new(&self.config, semantics, self.timer.clone(), prompts, index)
+                let mut scheduler = Scheduler::new(&self.config, semantics, self.timer.clone(), prompts, index);
+                scheduler.report_to_router(cache, first_tokens);
+                scheduler
             })
             .collect();
         let engine = Engine {
@@ -126,7 +131,6 @@ impl Pool {
             busy_until: None,
             inbox: VecDeque::new(),
             deferred: Vec::new(),
-            next_rank: 0,
             idle_at: SimTime::ZERO,
             frozen: false,
         };
@@ -136,18 +140,6 @@ impl Pool {
     /// Lists a worker spawned from [`Self::build`].
     pub fn list(&mut self, id: u32, entity: Entity, state: WorkerState) {
         self.members.push(Member { id, entity, state });
-    }
-
-    /// The next worker in turn among the active ones: index `cursor mod n` in ascending order of number.
-    pub fn next_round_robin(&mut self) -> Option<Member> {
-        let mut active = self.members.iter().filter(|m| m.state == WorkerState::Active);
-        let n = active.clone().count();
-        if n == 0 {
-            return None;
-        }
-        let index = self.cursor % n;
-        self.cursor = index + 1;
-        active.nth(index).copied()
     }
 
     /// Workers in `state`.
@@ -217,12 +209,12 @@ pub struct Fleet {
 
 impl Fleet {
     /// The pool whose workers emit tokens to clients.
-    pub fn output_pool(&mut self) -> Option<&mut Pool> {
-        self.pools.last_mut()
+    pub fn output_pool(&self) -> Option<&Pool> {
+        self.pools.last()
     }
 
     /// The pool that takes arrivals.
-    pub fn entry_pool(&mut self) -> Option<&mut Pool> {
-        self.pools.first_mut()
+    pub fn entry_pool(&self) -> Option<&Pool> {
+        self.pools.first()
     }
 }

@@ -30,6 +30,7 @@ use crate::time::{SimDuration, SimTime};
 
 use super::WorkloadError;
 use super::content::{Content, NO_NODE, NodeIndex, PromptTrie, TrieNode};
+use super::hints::RouterHints;
 use super::model::{MAX_GENERATED, MAX_TOKENS, Release, RequestSpec, Session, Workload};
 
 /// What a random stream is for; the number is part of the results.
@@ -92,7 +93,15 @@ pub(super) fn generate(preset: &AgentPreset, run: &Run) -> Result<Workload, Work
         notes.push(format!("{cut_short} of {} agent sessions ended at max_context_tokens", sessions.len()));
     }
     let release = Release::Sessions { sessions, concurrency, named: true };
-    Ok(Workload { requests, release, content: Content::Trie(tree.trie), planned_outputs: true, timed: true, notes })
+    Ok(Workload {
+        requests,
+        release,
+        content: Content::Trie(tree.trie),
+        planned_outputs: true,
+        timed: true,
+        hints: RouterHints::default(),
+        notes,
+    })
 }
 
 fn setting(field: &'static str, cause: impl Into<String>, cure: &str) -> WorkloadError {

@@ -13,6 +13,7 @@ use crate::time::{SimDuration, SimTime, TimeRangeError};
 use super::WorkloadError;
 use super::checks::{self, Tally};
 use super::graph::{Graph, Links, SessionTurns};
+use super::hints::HintBuilder;
 use super::intern::Interner;
 use super::model::{Release, RequestSpec, Workload};
 use super::mooncake::read_row;
@@ -101,6 +102,7 @@ impl<'a> Rows<'a> {
             checks::authored(path, line, &buffers.output_token_ids, output)?;
             self.graph.prompts.author(&buffers.output_token_ids);
         }
+        self.graph.hints.add(self.graph.len(), row.priority, row.strict_priority, row.policy_class.as_deref());
         let session = row.session_id.unwrap_or_else(|| format!("request_{line}").into());
         self.graph.push(GraphRow { ready_ms, delay_ms, input, output }, &session);
         self.wait_for.extend(row.wait_for);
@@ -179,6 +181,7 @@ pub(super) struct GraphRows {
     /// Whom each row waits for, without cycles; as many lists as rows in the end.
     pub waits_for: Links,
     pub prompts: PromptTable,
+    pub hints: HintBuilder,
 }
 
 /// How the requests of a graph are released.
@@ -199,6 +202,7 @@ impl GraphRows {
             turns: Vec::new(),
             waits_for: Links::default(),
             prompts: PromptTable::new(block_size),
+            hints: HintBuilder::default(),
         }
     }
 
@@ -262,7 +266,14 @@ impl GraphRows {
             closed: closed.map(|(concurrency, trees)| super::graph::ClosedGraph { concurrency, trees }),
             ignores_time_cap: release.ignores_time_cap,
         };
-        let release_ = Release::Graph(graph);
-        Ok(Workload { requests, release: release_, content, planned_outputs: true, timed: release.timed, notes })
+        Ok(Workload {
+            requests,
+            release: Release::Graph(graph),
+            content,
+            planned_outputs: true,
+            timed: release.timed,
+            hints: self.hints.finish(),
+            notes,
+        })
     }
 }

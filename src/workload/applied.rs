@@ -15,6 +15,7 @@ use crate::time::{SimDuration, SimTime};
 use super::WorkloadError;
 use super::checks::{self, Tally};
 use super::content::{Content, NO_NODE, NodeIndex, PromptTrie, TrieNode};
+use super::hints::RouterHints;
 use super::model::{MAX_TOKENS, Release, RequestSpec, Session, Workload};
 use super::options::TraceOptions;
 use super::source::{Source, lines};
@@ -57,7 +58,15 @@ pub(super) fn load(source: &Source, options: &TraceOptions) -> Result<Workload, 
     let content = Content::Trie(reader.tree());
     let Reader { requests, sessions, .. } = reader;
     let release = Release::Sessions { sessions, concurrency: options.concurrency, named: true };
-    Ok(Workload { requests, release, content, planned_outputs: true, timed: false, notes })
+    Ok(Workload {
+        requests,
+        release,
+        content,
+        planned_outputs: true,
+        timed: false,
+        hints: RouterHints::default(),
+        notes,
+    })
 }
 
 struct Reader<'a> {

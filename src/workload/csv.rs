@@ -11,6 +11,7 @@ use crate::time::{SimDuration, SimTime};
 
 use super::checks::{self, Tally};
 use super::content::Content;
+use super::hints::RouterHints;
 use super::instant;
 use super::model::{Release, RequestSpec, Session, Workload};
 use super::options::TraceOptions;
@@ -274,7 +275,15 @@ impl Reader<'_> {
             true => Release::Flat,
             false => Release::Sessions { sessions, concurrency: options.concurrency, named: true },
         };
-        Ok(Workload { requests, release, content: Content::Unique, planned_outputs: true, timed, notes })
+        Ok(Workload {
+            requests,
+            release,
+            content: Content::Unique,
+            planned_outputs: true,
+            timed,
+            hints: RouterHints::default(),
+            notes,
+        })
     }
 
     /// Sessions and lone requests in order of first appearance; puts the turns of each side by side.

@@ -25,6 +25,7 @@
 //! | `servegen` | ServeGen client profiles |
 //! | `kv_cache_tester` | agent sessions with nested sub-agents |
 //! | [`convert`] | writes a workload as Mooncake rows |
+//! | `hints` | what requests ask of a router's queue |
 //! | `synthetic` | the reference's synthetic loads |
 //! | `agent` | the agent-session generator |
 //! | [`generate`] | generators of all kinds of sessions |
@@ -44,6 +45,7 @@ mod error;
 pub mod generate;
 pub mod graph;
 mod grouping;
+mod hints;
 mod instant;
 mod intern;
 mod kv_cache_tester;
@@ -63,6 +65,7 @@ mod trie;
 use std::path::{Path, PathBuf};
 
 pub use error::WorkloadError;
+pub use hints::{Hint, RouterHints};
 pub use model::{MAX_TOKENS, Release, RequestSpec, Session, Workload};
 pub use options::TraceOptions;
 

@@ -4,6 +4,7 @@ use crate::time::{SimDuration, SimTime};
 
 use super::content::Content;
 use super::graph::Graph;
+use super::hints::RouterHints;
 
 /// Most tokens a prompt or an output may have. Prompt plus output then always fits `u32`.
 pub const MAX_TOKENS: u32 = i32::MAX as u32;
@@ -25,6 +26,8 @@ pub struct Workload {
     pub planned_outputs: bool,
     /// Whether arrivals are known, from the trace or a generator. If not, all are zero and only a closed loop makes sense.
     pub timed: bool,
+    /// Priorities and policy classes.
+    pub hints: RouterHints,
     /// What loading changed or noticed.
     pub notes: Vec<String>,
 }

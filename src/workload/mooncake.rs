@@ -10,6 +10,7 @@ use crate::time::{SimDuration, SimTime, TimeRangeError};
 use super::WorkloadError;
 use super::checks::{self, Tally};
 use super::grouping::{Group, Groups};
+use super::hints::HintBuilder;
 use super::intern::Interner;
 use super::model::{MAX_TOKENS, Release, RequestSpec, Session, Workload};
 use super::options::TraceOptions;
@@ -65,6 +66,7 @@ struct Rows<'a> {
     groups: Groups<'a>,
     turns: Vec<Turn>,
     prompts: PromptTable,
+    hints: HintBuilder,
     shortened: Tally,
     silent: Tally,
 }
@@ -78,6 +80,7 @@ impl<'a> Rows<'a> {
             groups: Groups::default(),
             turns: Vec::new(),
             prompts: PromptTable::new(block_size),
+            hints: HintBuilder::default(),
             shortened: Tally::default(),
             silent: Tally::default(),
         }
@@ -100,6 +103,7 @@ impl<'a> Rows<'a> {
             checks::authored(self.path, line, &buffers.output_token_ids, output)?;
             self.prompts.author(&buffers.output_token_ids);
         }
+        self.hints.add(self.turns.len(), row.priority, row.strict_priority, row.policy_class.as_deref());
         let (session, delay_ms) = self.place(line, row)?;
         self.turns.push(Turn { line, session, delay_ms, input, output });
         Ok(())
@@ -206,7 +210,8 @@ impl<'a> Rows<'a> {
         let prompts = order.iter().zip(&requests).map(|(index, request)| (*index, request.prompt_tokens));
         let content = self.prompts.content(prompts, self.interner.len(), delta);
         let release = if flat { Release::Flat } else { sessions(&groups, concurrency) };
-        Ok(Workload { requests, release, content, planned_outputs: true, timed: true, notes })
+        let hints = self.hints.reordered(&order);
+        Ok(Workload { requests, release, content, planned_outputs: true, timed: true, hints, notes })
     }
 
     fn turn(&self, index: u32) -> Option<&Turn> {

@@ -89,6 +89,9 @@ pub(super) struct Row<'a> {
     pub delay: Option<f64>,
     /// Whether `hash_ids` is there.
     pub hashed: bool,
+    pub priority: i32,
+    pub strict_priority: u32,
+    pub policy_class: Option<Cow<'a, str>>,
     /// Whether `output_token_ids` is there.
     pub authored: bool,
     pub tool_wait_ms: Option<f64>,
@@ -155,13 +158,14 @@ impl<'de> Visitor<'de> for RowVisitor<'_> {
                 Field::Delay => row.delay = map.next_value()?,
                 Field::OutputTokenIds => row.authored = map.next_value_seed(List(&mut self.0.output_token_ids))?,
                 Field::RequestId => row.request_id = map.next_value::<Option<Text<'de>>>()?.map(|t| t.0),
+                Field::PolicyClass => row.policy_class = map.next_value::<Option<Text<'de>>>()?.map(|t| t.0),
                 Field::ToolWaitMs => row.tool_wait_ms = map.next_value()?,
                 Field::WaitFor => {
                     let names = map.next_value::<Option<Vec<Text<'de>>>>()?.unwrap_or_default();
                     row.wait_for.extend(names.into_iter().map(|name| name.0));
                 }
                 // Not used, but a wrong type is an error all the same.
-                Field::PolicyClass | Field::RequestKind => {
+                Field::RequestKind => {
                     map.next_value::<Option<Text<'de>>>()?;
                 }
                 Field::PrefixReset => {
@@ -173,12 +177,8 @@ impl<'de> Visitor<'de> for RowVisitor<'_> {
                 Field::ToolEvents => {
                     map.next_value::<Option<Vec<Object>>>()?;
                 }
-                Field::Priority => {
-                    map.next_value::<Option<i32>>()?;
-                }
-                Field::StrictPriority => {
-                    map.next_value::<Option<u32>>()?;
-                }
+                Field::Priority => row.priority = map.next_value::<Option<i32>>()?.unwrap_or_default(),
+                Field::StrictPriority => row.strict_priority = map.next_value::<Option<u32>>()?.unwrap_or_default(),
                 Field::Unknown => {
                     map.next_value::<IgnoredAny>()?;
                 }

@@ -27,6 +27,7 @@ use crate::time::{SimDuration, SimTime};
 use super::WorkloadError;
 use super::checks;
 use super::content::Content;
+use super::hints::RouterHints;
 use super::model::{MAX_GENERATED, MAX_TOKENS, Release, RequestSpec, Session, Workload};
 use super::options::TraceOptions;
 use super::source::{Source, lines};
@@ -105,7 +106,15 @@ fn workload(
             Release::Sessions { sessions, concurrency, named: true }
         }
     };
-    Ok(Workload { requests, release, content: Content::Unique, planned_outputs: true, timed: true, notes })
+    Ok(Workload {
+        requests,
+        release,
+        content: Content::Unique,
+        planned_outputs: true,
+        timed: true,
+        hints: RouterHints::default(),
+        notes,
+    })
 }
 
 /// What the two files of each client are called before their endings, sorted.

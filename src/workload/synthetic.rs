@@ -12,6 +12,7 @@ use crate::time::{SimDuration, SimTime};
 
 use super::WorkloadError;
 use super::content::{Content, NO_NODE, PromptTrie, TrieNode};
+use super::hints::RouterHints;
 use super::model::{MAX_GENERATED, MAX_TOKENS, Release, RequestSpec, Session, Workload};
 
 /// Groups are drawn from this seed whatever the arrival seed is.
@@ -53,7 +54,8 @@ pub(super) fn generate(load: &SyntheticLoad, run: &Run) -> Result<Workload, Work
         Release::Sessions { sessions, concurrency, named: !simple }
     };
     let content = if simple { Content::Unique } else { shared_prefixes(load, turns, block_size(&run.topology)) };
-    Ok(Workload { requests, release, content, planned_outputs: !simple, timed: true, notes: Vec::new() })
+    let hints = RouterHints::default();
+    Ok(Workload { requests, release, content, planned_outputs: !simple, timed: true, hints, notes: Vec::new() })
 }
 
 fn check(load: &SyntheticLoad, turns: u32) -> Result<(), WorkloadError> {

@@ -31,7 +31,7 @@ mod transfer;
 pub use gaps::GapCounts;
 pub use pass::Formed;
 pub use rank::{KvUse, Scheduler};
-pub use scheduler::{Ended, EngineEvent, Job, VllmScheduler};
+pub use scheduler::{Ended, EngineEvent, FirstTokens, Job, VllmScheduler};
 pub use sglang::SglangScheduler;
 pub use tokens::TokensSoFar;
 pub use transfer::Reservation;

@@ -7,7 +7,7 @@ use crate::perf::{DecodeLoad, PrefillChunk};
 use crate::time::{SimDuration, SimTime};
 
 use super::schedule::{Cached, PassState, Scheduled};
-use super::scheduler::{BlockedHead, Ended, EngineEvent, Status, VllmScheduler};
+use super::scheduler::{BlockedHead, Ended, EngineEvent, FirstTokens, Status, VllmScheduler};
 use super::tokens::{Lap, TokenLog};
 
 /// A pass that has been formed.
@@ -307,6 +307,7 @@ impl VllmScheduler {
             let ready = std::mem::take(&mut self.finished);
             self.futile_preemptions = 0;
             let step = self.tokens.begin_step(end, self.batch.members(), formed.lap(&self.tokens, end));
+            let fresh = self.without_tokens(&ready);
             let mut done = Vec::new();
             while let Some(id) = self.batch.pop_finished(step) {
                 self.settle_member(id);
@@ -321,9 +322,7 @@ impl VllmScheduler {
                 self.leaving = (self.passes, done.len());
             }
             done.sort_unstable_by_key(|id| self.slots[*id as usize].admitted);
-            for id in done {
-                self.finish(id, Ended::Completed);
-            }
+            self.tell(&fresh, &done);
             self.finished = ready;
             self.finished.clear();
             self.trim_log();
@@ -333,6 +332,36 @@ impl VllmScheduler {
                 Ended::Failed => self.fail(id),
                 Ended::Completed | Ended::Rejected => self.finish(id, how),
             }
+        }
+        // A router sees what this pass does to the cache from its start on.
+        self.pool.events.publish(self.last_start);
+    }
+
+    /// Those of the `ready` requests that are about to emit their first token, if anybody wants to know.
+    fn without_tokens(&self, ready: &[u32]) -> Vec<u32> {
+        match self.first_tokens {
+            FirstTokens::Unseen => Vec::new(),
+            FirstTokens::Noted | FirstTokens::Urgent => {
+                ready.iter().copied().filter(|id| self.slots[*id as usize].trail.emitted == 0).collect()
+            }
+        }
+    }
+
+    /// Tells of first tokens (`fresh`) and ends (`done`), both in admission order, request by request.
+    fn tell(&mut self, fresh: &[u32], done: &[u32]) {
+        let mut fresh = fresh.iter().copied().peekable();
+        for &id in done {
+            let admitted = self.slots[id as usize].admitted;
+            while let Some(first) = fresh.next_if(|first| self.slots[*first as usize].admitted <= admitted) {
+                // An end that is the first token says enough.
+                if first != id || self.slots[id as usize].trail.emitted > 1 {
+                    self.events.push(EngineEvent::FirstToken { request: self.slots[first as usize].job.request });
+                }
+            }
+            self.finish(id, Ended::Completed);
+        }
+        for first in fresh {
+            self.events.push(EngineEvent::FirstToken { request: self.slots[first as usize].job.request });
         }
     }
 

@@ -2,12 +2,12 @@
 
 use crate::perf::PassTimer;
 use crate::scenario::{EngineConfig, SchedulerKind, Semantics};
-use crate::sim::kv::PromptIndex;
+use crate::sim::kv::{KvEvents, PromptIndex};
 use crate::time::SimTime;
 
 use super::gaps::GapCounts;
 use super::pass::Formed;
-use super::scheduler::{EngineEvent, Job, VllmScheduler};
+use super::scheduler::{EngineEvent, FirstTokens, Job, VllmScheduler};
 use super::sglang::SglangScheduler;
 use super::tokens::TokensSoFar;
 use super::transfer::Reservation;
@@ -122,6 +122,16 @@ impl Scheduler {
     /// Whether tokens made here are seen by clients.
     pub fn emits_to_clients(&self) -> bool {
         either!(self, s => s.emits_to_clients())
+    }
+
+    /// Lets a router follow what happens here: its cache if `cache`, and first tokens.
+    pub fn report_to_router(&mut self, cache: bool, first_tokens: FirstTokens) {
+        either!(self, s => s.report_to_router(cache, first_tokens));
+    }
+
+    /// Changes of the cache on their way to the router.
+    pub fn kv_events(&mut self) -> &mut KvEvents {
+        either!(self, s => s.kv_events())
     }
 
     /// What the last pass did; leaves it empty.

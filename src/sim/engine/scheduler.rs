@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::perf::{PassTimer, PrefillChunk};
 use crate::scenario::{EngineConfig, PreemptionMode, Role, SchedulerKind, Semantics};
-use crate::sim::kv::{Held, Hit, Home, KvPool, PromptIndex, Segment};
+use crate::sim::kv::{Held, Hit, Home, KvEvents, KvPool, PromptIndex, Segment};
 use crate::time::SimTime;
 
 use super::batch::DecodeBatch;
@@ -74,6 +74,11 @@ pub enum EngineEvent {
         /// Last of them.
         last: Option<SimTime>,
     },
+    /// Emitted its first token and goes on; only where a router wants to know ([`FirstTokens`]).
+    FirstToken {
+        /// Index of the request.
+        request: u32,
+    },
     /// Prefill is over; blocks are held for the hand-off.
     Held {
         /// Index of the request.
@@ -86,6 +91,27 @@ impl EngineEvent {
     pub fn failed(request: u32) -> Self {
         Self::Ended { request, how: Ended::Failed, tokens: 0, first: None, second: None, last: None }
     }
+
+    /// Whether others must hear of it at once, when `first_tokens` says so of those.
+    pub(super) fn is_news(&self, first_tokens: FirstTokens) -> bool {
+        match self {
+            Self::Admitted { .. } => false,
+            Self::FirstToken { .. } => first_tokens == FirstTokens::Urgent,
+            Self::Ended { .. } | Self::Held { .. } => true,
+        }
+    }
+}
+
+/// Who wants to know of first tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FirstTokens {
+    /// Nobody.
+    #[default]
+    Unseen,
+    /// A router, the next time it looks.
+    Noted,
+    /// A router, at once: it may send a request that waits.
+    Urgent,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,6 +195,7 @@ pub struct VllmScheduler {
     /// What the head of the queue was found to lack, and the pool's state then.
     pub(super) blocked_head: Option<BlockedHead>,
     pub(super) events: Vec<EngineEvent>,
+    pub(super) first_tokens: FirstTokens,
     pub(super) hits: Vec<Hit>,
     /// Prompt chunks of the pass being formed, kept only where passes are priced as a whole.
     pub(super) chunks: Vec<(u32, PrefillChunk)>,
@@ -243,6 +270,7 @@ impl VllmScheduler {
             leaving: (0, 0),
             blocked_head: None,
             events: Vec::new(),
+            first_tokens: FirstTokens::default(),
             hits: Vec::new(),
             chunks: Vec::new(),
             finished: Vec::new(),
@@ -312,6 +340,19 @@ impl VllmScheduler {
         self.config.role != Role::Prefill
     }
 
+    /// Lets a router follow what happens here: its cache if `cache`, and first tokens.
+    pub fn report_to_router(&mut self, cache: bool, first_tokens: FirstTokens) {
+        if cache {
+            self.pool.events.listen();
+        }
+        self.first_tokens = first_tokens;
+    }
+
+    /// Changes of the cache on their way to the router.
+    pub fn kv_events(&mut self) -> &mut KvEvents {
+        &mut self.pool.events
+    }
+
     /// What the last pass did; leaves it empty.
     pub fn drain_events(&mut self) -> std::vec::Drain<'_, EngineEvent> {
         while let Some(id) = self.ending.pop() {
@@ -322,7 +363,7 @@ impl VllmScheduler {
 
     /// Whether the last pass did anything that others must know.
     pub fn has_news(&self) -> bool {
-        self.events.iter().any(|e| !matches!(e, EngineEvent::Admitted { .. }))
+        self.events.iter().any(|event| event.is_news(self.first_tokens))
     }
 
     /// Whether a running prompt is incomplete.

@@ -80,6 +80,7 @@ impl VllmScheduler {
         let Some(finish) = self.batch.next_finish() else { return now };
         if self.config.role == Role::Prefill {
             self.grind(finish);
+            self.pool.events.publish(now);
             return now;
         }
         let members = self.batch.members();
@@ -93,8 +94,11 @@ impl VllmScheduler {
         let mut stretch = self.timer.stretch(load);
         while at < until && self.tokens.step < finish {
             let blocks = needs.next();
-            if blocks > 0 && !self.pool.take_private(blocks) {
-                break;
+            if blocks > 0 {
+                if !self.pool.take_private(blocks) {
+                    break;
+                }
+                self.pool.events.publish(at);
             }
             self.last_start = at;
             let active = self.pool.active();

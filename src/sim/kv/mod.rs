@@ -1,9 +1,11 @@
 //! KV blocks: which prompts share them, which are resident, who owns them, which goes next.
 
+mod events;
 mod pool;
 mod prompts;
 mod radix;
 
+pub use events::{BlockRun, KvEvent, KvEvents};
 pub use pool::{Held, Hit, Home, KvPool};
 pub use prompts::{PromptIndex, Segment};
 pub use radix::{PageKey, ROOT, RadixCache, Stamp};

@@ -9,6 +9,8 @@
 //! * eviction takes from the head, so from the deepest block of the longest unused extent;
 //! * the same content may be resident more than once; a lookup takes the copy registered first.
 
+use super::events::{BlockRun, KvEvents};
+
 /// No extent.
 const NIL: u32 = u32::MAX;
 
@@ -98,6 +100,8 @@ pub struct KvPool {
     next_order: u64,
     changes: u64,
     evicted: u64,
+    /// What a router should know.
+    pub events: KvEvents,
 }
 
 impl KvPool {
@@ -118,6 +122,7 @@ impl KvPool {
             next_order: 0,
             changes: 0,
             evicted: 0,
+            events: KvEvents::default(),
         }
     }
 
@@ -353,6 +358,9 @@ impl KvPool {
             self.set_list(home, id);
             self.changes += 1;
         }
+        if let Home::Node(node) = home {
+            self.events.stored(BlockRun { node, lo, hi });
+        }
         Held { extent: id, lo, hi }
     }
 
@@ -438,6 +446,9 @@ impl KvPool {
             let n = (e.hi - e.lo).min(left);
             e.hi -= n;
             left -= n;
+            if let Home::Node(node) = e.home {
+                self.events.removed(BlockRun { node, lo: e.hi, hi: e.hi + n });
+            }
             if e.hi == e.lo {
                 let home = e.home;
                 self.unlink_lru(id);

@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::events::{BlockRun, KvEvents};
 use super::prompts::Segment;
 
 /// The node that every path starts from; it holds no pages.
@@ -117,6 +118,16 @@ impl Node {
     fn is_evictable_leaf(&self) -> bool {
         self.locks == 0 && self.children == 0
     }
+
+    /// The parts of pages `lo..hi`, all of this node, that others may have too.
+    fn shared_runs(&self, lo: u32, hi: u32) -> impl Iterator<Item = BlockRun> + '_ {
+        let begins = std::iter::once(self.lo).chain(self.runs.iter().map(|run| run.hi));
+        begins.zip(&self.runs).filter_map(move |(begin, run)| {
+            let node = u32::try_from(run.name).ok()?;
+            let (lo, hi) = (begin.max(lo), run.hi.min(hi));
+            (lo < hi).then_some(BlockRun { node, lo, hi })
+        })
+    }
 }
 
 /// All KV pages of one scheduler.
@@ -133,6 +144,8 @@ pub struct RadixCache {
     /// Unlocked nodes without children; the longest unused first.
     leaves: BTreeSet<(Stamp, u32)>,
     changes: u64,
+    /// What a router should know.
+    pub events: KvEvents,
 }
 
 impl RadixCache {
@@ -148,6 +161,7 @@ impl RadixCache {
             first: HashMap::new(),
             leaves: BTreeSet::new(),
             changes: 0,
+            events: KvEvents::default(),
         }
     }
 
@@ -373,7 +387,9 @@ impl RadixCache {
     fn add_child(&mut self, parent: u32, key: PageKey<'_>, lo: u32, hi: u32, stamp: Stamp) -> u32 {
         let mut runs = Vec::new();
         key.runs(lo, hi, &mut runs);
-        let id = self.new_node(Node { parent, lo, hi, runs, children: 0, locks: 0, used: stamp });
+        let node = Node { parent, lo, hi, runs, children: 0, locks: 0, used: stamp };
+        node.shared_runs(lo, hi).for_each(|run| self.events.stored(run));
+        let id = self.new_node(node);
         self.nodes[parent as usize].children += 1;
         self.first.insert(key.identity(lo), id);
         self.leaves.insert((stamp, id));
@@ -386,6 +402,7 @@ impl RadixCache {
     fn extend(&mut self, leaf: u32, key: PageKey<'_>, hi: u32, stamp: Stamp) {
         let n = &mut self.nodes[leaf as usize];
         key.runs(n.hi, hi, &mut n.runs);
+        n.shared_runs(n.hi, hi).for_each(|run| self.events.stored(run));
         if n.locks == 0 {
             self.evictable += hi - n.hi;
         }
@@ -406,6 +423,7 @@ impl RadixCache {
             left -= gone;
             self.free += gone;
             self.evictable -= gone;
+            n.shared_runs(n.hi - gone, n.hi).for_each(|run| self.events.removed(run));
             if gone < n.pages() {
                 n.hi -= gone;
                 let keep = n.runs.partition_point(|run| run.hi < n.hi);

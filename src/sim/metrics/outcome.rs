@@ -35,6 +35,10 @@ pub struct HandoffRecord {
     pub source_released: Option<SimTime>,
     /// Tokens reused at admission on the decode worker, the most over all admissions.
     pub decode_reused_tokens: Option<u32>,
+    /// Prompt tokens that the router took for cached on the prefill worker.
+    pub prefill_route_overlap_tokens: u32,
+    /// The same on the decode worker.
+    pub decode_route_overlap_tokens: u32,
 }
 
 /// One request that arrived.

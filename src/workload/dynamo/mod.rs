@@ -21,6 +21,7 @@ use crate::time::{SimDuration, SimTime};
 use super::WorkloadError;
 use super::agentic::{GraphRelease, GraphRow, GraphRows};
 use super::checks::{self, Tally};
+use super::hints::RouterHints;
 use super::intern::Interner;
 use super::model::{Release, RequestSpec, Session, Workload};
 use super::options::TraceOptions;
@@ -219,7 +220,15 @@ impl Capture {
                 Release::Sessions { sessions, concurrency, named: true }
             }
         };
-        Ok(Workload { requests, release, content, planned_outputs: true, timed: true, notes })
+        Ok(Workload {
+            requests,
+            release,
+            content,
+            planned_outputs: true,
+            timed: true,
+            hints: RouterHints::default(),
+            notes,
+        })
     }
 
     /// Turns of agent sessions.

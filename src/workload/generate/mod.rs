@@ -44,6 +44,7 @@ use crate::time::{SimDuration, SimTime};
 
 use super::WorkloadError;
 use super::content::{Content, PromptTrie};
+use super::hints::RouterHints;
 use super::model::{MAX_GENERATED, Release, RequestSpec, Session, Workload};
 use arrivals::Starts;
 use prefix::Prefixes;
@@ -107,7 +108,15 @@ pub(super) fn generate(spec: &Spec, run: &Run) -> Result<Workload, WorkloadError
     // Alone in their sessions and open loop, requests need no sessions, and a trace file shows none.
     let flat = concurrency.is_none() && sessions.iter().all(|s| s.turns == 1);
     let release = if flat { Release::Flat } else { Release::Sessions { sessions, concurrency, named: true } };
-    Ok(Workload { requests, release, content: Content::Trie(trie), planned_outputs: true, timed: true, notes })
+    Ok(Workload {
+        requests,
+        release,
+        content: Content::Trie(trie),
+        planned_outputs: true,
+        timed: true,
+        hints: RouterHints::default(),
+        notes,
+    })
 }
 
 /// Draws when sessions begin, and of which class and with which prefix.

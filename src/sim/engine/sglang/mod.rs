@@ -20,12 +20,12 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use crate::perf::PassTimer;
 use crate::scenario::{EngineConfig, Role, Semantics, SglangSettings};
-use crate::sim::kv::{PageKey, PromptIndex, RadixCache, Segment, Stamp};
+use crate::sim::kv::{KvEvents, PageKey, PromptIndex, RadixCache, Segment, Stamp};
 use crate::time::SimTime;
 
 use super::batch::DecodeBatch;
 use super::gaps::GapCounts;
-use super::scheduler::{Ended, EngineEvent, Job};
+use super::scheduler::{Ended, EngineEvent, FirstTokens, Job};
 use super::speculative::BurstSampler;
 use super::tokens::{TokenLog, Trail};
 use super::transfer::Transfers;
@@ -153,6 +153,7 @@ pub struct SglangScheduler {
     /// State of the tree for which the waiting queue is in order; `None` when it has changed since.
     ordered_at: Option<u64>,
     events: Vec<EngineEvent>,
+    first_tokens: FirstTokens,
     /// Of the pass being formed: completed without a token, given up, given way.
     early: Vec<u32>,
     failed: Vec<u32>,
@@ -210,6 +211,7 @@ impl SglangScheduler {
             obstacle: None,
             ordered_at: None,
             events: Vec::new(),
+            first_tokens: FirstTokens::default(),
             early: Vec::new(),
             failed: Vec::new(),
             retracted: Vec::new(),
@@ -284,6 +286,19 @@ impl SglangScheduler {
         self.tokens.is_visible()
     }
 
+    /// Lets a router follow what happens here: its cache if `cache`, and first tokens.
+    pub fn report_to_router(&mut self, cache: bool, first_tokens: FirstTokens) {
+        if cache {
+            self.tree.events.listen();
+        }
+        self.first_tokens = first_tokens;
+    }
+
+    /// Changes of the cache on their way to the router.
+    pub fn kv_events(&mut self) -> &mut KvEvents {
+        &mut self.tree.events
+    }
+
     /// What the last pass did; leaves it empty.
     pub fn drain_events(&mut self) -> std::vec::Drain<'_, EngineEvent> {
         while let Some(id) = self.ending.pop() {
@@ -294,7 +309,7 @@ impl SglangScheduler {
 
     /// Whether the last pass did anything that others must know.
     pub fn has_news(&self) -> bool {
-        self.events.iter().any(|e| !matches!(e, EngineEvent::Admitted { .. }))
+        self.events.iter().any(|event| event.is_news(self.first_tokens))
     }
 
     /// Requests that were given up, with the reason.

@@ -6,9 +6,9 @@ use crate::sim::kv::Stamp;
 use crate::time::{SimDuration, SimTime};
 
 use super::super::pass::Formed;
-use super::super::scheduler::{Ended, EngineEvent};
-use super::SglangScheduler;
+use super::super::scheduler::{Ended, EngineEvent, FirstTokens};
 use super::admission::Admitted;
+use super::{SglangScheduler, Slot};
 
 /// Larger contexts are too rare to count gaps by them.
 pub(super) const OCCUPANCY_LIMIT: u64 = 1 << 22;
@@ -160,15 +160,17 @@ impl SglangScheduler {
 
     /// Emits the tokens of a formed pass at `end` and ends whoever is done.
     pub fn emit(&mut self, formed: &Formed, end: SimTime) {
-        let mut done = std::mem::take(&mut self.early);
+        let early = std::mem::take(&mut self.early);
+        let (mut fresh, mut done) = (Vec::new(), Vec::new());
         if formed.emits {
             self.futile = 0;
+            fresh = self.without_tokens();
             self.emit_tokens(formed, end, &mut done);
         }
-        for id in done.drain(..) {
+        for id in early {
             self.finish(id, Ended::Completed);
         }
-        self.early = done;
+        self.tell(&fresh, &done);
         for id in std::mem::take(&mut self.failed) {
             self.fail(id);
         }
@@ -183,6 +185,34 @@ impl SglangScheduler {
             self.share.decay();
         }
         self.trim_log();
+        // A router sees what this pass does to the cache from its end on.
+        self.tree.events.publish(end);
+    }
+
+    /// Those who are about to emit their first token, as they joined, if anybody wants to know.
+    fn without_tokens(&self) -> Vec<u32> {
+        if self.first_tokens == FirstTokens::Unseen {
+            return Vec::new();
+        }
+        let is_fresh = |id: &u32| self.slots[*id as usize].len == self.slots[*id as usize].job.prompt;
+        self.loose.iter().copied().filter(is_fresh).collect()
+    }
+
+    /// Tells of first tokens (`fresh`) and ends (`done`), both as the requests joined, request by request.
+    fn tell(&mut self, fresh: &[u32], done: &[u32]) {
+        let first_token = |slots: &[Slot], id: u32| EngineEvent::FirstToken { request: slots[id as usize].job.request };
+        let mut fresh = fresh.iter().copied().peekable();
+        for &id in done {
+            let joined = self.slots[id as usize].joined;
+            while let Some(first) = fresh.next_if(|first| self.slots[*first as usize].joined <= joined) {
+                // An end that is the first token says enough.
+                if first != id {
+                    self.events.push(first_token(&self.slots, first));
+                }
+            }
+            self.finish(id, Ended::Completed);
+        }
+        self.events.extend(fresh.map(|id| first_token(&self.slots, id)));
     }
 
     /// So many passes had nothing to do: all they change is what counts of the output to come. Returns whether the last
@@ -196,7 +226,6 @@ impl SglangScheduler {
         let members = self.batch.members();
         let step = self.tokens.begin_step(end, members, formed.lap(&self.tokens, end));
         self.context += u64::from(members);
-        let before = done.len();
         self.finish_members(step, done);
         let mut emitting = std::mem::take(&mut self.loose);
         let loose = emitting.len();
@@ -219,7 +248,7 @@ impl SglangScheduler {
             }
         }
         self.tree.give(std::mem::take(&mut self.reserved));
-        done[before..].sort_unstable_by_key(|id| self.slots[*id as usize].joined);
+        done.sort_unstable_by_key(|id| self.slots[*id as usize].joined);
     }
 
     /// Tokens of a request outside the batch. Every page completed before its last token goes into the tree.

@@ -164,6 +164,7 @@ impl SglangScheduler {
                 None => (stretch.next(active), if by_occupancy { Lap::Other } else { Lap::Steady }),
             };
             at += duration;
+            self.tree.events.publish(at);
             self.tokens.begin_step(at, members, if follows { lap } else { Lap::Other });
             follows = true;
             self.context += u64::from(members);
