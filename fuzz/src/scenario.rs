@@ -37,6 +37,20 @@ pub fn correction(data: &[u8]) {
     resolve(json!({ "timing-correction": file, "extra-engine-args": args }));
 }
 
+/// Reads `data` as settings of the KV router.
+pub fn router_config(data: &[u8]) {
+    let file = write("router.json", data);
+    resolve(json!({ "router-mode": "kv_router", "router-config": file }));
+}
+
+/// Reads `data` as policy classes of the KV router.
+pub fn router_policy(data: &[u8]) {
+    let file = write("policy.yaml", data);
+    for model in [json!(null), json!("m")] {
+        resolve(json!({ "router-mode": "kv_router", "router-policy-config": file, "model-name": model }));
+    }
+}
+
 /// Reads `data` as the document of a generator; draws what is not too much.
 pub fn generator(data: &[u8]) {
     let file = write("workload.json", data);
@@ -79,6 +93,7 @@ pub fn replay(data: &[u8]) {
             || key.starts_with("num-") && key.ends_with("workers")
             || key == "timing-correction"
             || key == "on-missing-timing"
+            || key.starts_with("router-")
     };
     map.retain(|key, _| kept(key));
     let load = json!({
@@ -113,8 +128,7 @@ pub fn resolve(keys: Value) -> Option<Run> {
     let mut scenario = json!({ "version": 1 });
     let object = scenario.as_object_mut().expect("an object");
     if keys.get("workload").is_none() {
-        let load =
-            json!({ "input-tokens": 100, "output-tokens": 9, "request-count": 2, "arrival-interval-ms": 1 });
+        let load = json!({ "input-tokens": 100, "output-tokens": 9, "request-count": 2, "arrival-interval-ms": 1 });
         object.extend(load.as_object().cloned().unwrap_or_default());
     }
     object.extend(keys.as_object().cloned().unwrap_or_default());
