@@ -87,6 +87,16 @@ pub fn check(workload: &Workload, concurrency: Option<u32>) {
         let first = workload.requests.iter().map(|request| request.arrival.as_nanos()).min().unwrap_or(0);
         if first == 0 {
             assert_eq!(again.requests, workload.requests);
+            for index in (0..).take(n) {
+                assert_eq!(hint(&again, index), hint(workload, index));
+            }
         }
     }
+}
+
+/// What a request asks of a router's queue.
+fn hint(workload: &Workload, index: u32) -> (i32, u32, Option<&str>) {
+    let hint = workload.hints.get(index);
+    let class = hint.class.map(|class| &*workload.hints.classes[class as usize]);
+    (hint.priority, hint.strict_priority, class)
 }
