@@ -173,7 +173,7 @@ fn lengths_from_a_file_are_its_lines_alone_or_in_pairs() {
         attempt(json!({ "output": dist })).unwrap_err().to_string()
     };
     assert!(
-        wrong("answers").contains("has no column `answers`; name one of prompt tokens, model, answer"),
+        wrong("answers").contains("has no column `answers`; the columns are \"prompt tokens\", \"model\", \"answer\""),
         "{}",
         wrong("answers")
     );

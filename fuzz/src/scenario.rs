@@ -7,7 +7,7 @@ use dynosim::sim::Simulation;
 use dynosim::workload;
 use serde_json::{Value, json};
 
-use crate::{path, trace, write};
+use crate::{path, told, trace, write};
 
 /// Most sessions and turns of a generated workload that is drawn in full.
 const MAX_SESSIONS: u32 = 200;
@@ -16,8 +16,9 @@ const MAX_SESSIONS: u32 = 200;
 pub fn document(data: &[u8]) {
     let Some(scenario) = scenario(data) else { return };
     // A file that the document names is not there, wherever this runs.
-    if let Ok(run) = scenario.resolve(&path("nowhere")) {
-        says_itself(&run);
+    match scenario.resolve(&path("nowhere")) {
+        Ok(run) => says_itself(&run),
+        Err(error) => told(&error),
     }
 }
 
@@ -63,8 +64,9 @@ pub fn generator(data: &[u8]) {
     if sessions > MAX_SESSIONS {
         return;
     }
-    if let Ok(workload) = workload::load(&run) {
-        trace::check(&workload, run.traffic.concurrency);
+    match workload::load(&run) {
+        Ok(workload) => trace::check(&workload, run.traffic.concurrency),
+        Err(error) => told(&error),
     }
 }
 
@@ -74,10 +76,10 @@ pub fn samples(data: &[u8]) {
     for (input, output) in [("1", "2"), ("input", "output"), ("a b", "9")] {
         let lengths = json!({ "file": file, "input": input, "output": output });
         let spec = json!({ "preset": "generate", "sessions": 3, "lengths": lengths });
-        if let Some(run) = resolve(json!({ "workload": spec }))
-            && let Ok(workload) = workload::load(&run)
-        {
-            trace::check(&workload, None);
+        let Some(run) = resolve(json!({ "workload": spec })) else { continue };
+        match workload::load(&run) {
+            Ok(workload) => trace::check(&workload, None),
+            Err(error) => told(&error),
         }
     }
 }
@@ -120,7 +122,7 @@ pub fn replay(data: &[u8]) {
 }
 
 fn scenario(data: &[u8]) -> Option<Scenario> {
-    Scenario::from_json(std::str::from_utf8(data).ok()?).ok()
+    Scenario::from_json(std::str::from_utf8(data).ok()?).inspect_err(|error| told(error)).ok()
 }
 
 /// Resolves a scenario with some load and these keys.
@@ -133,13 +135,21 @@ pub fn resolve(keys: Value) -> Option<Run> {
     }
     object.extend(keys.as_object().cloned().unwrap_or_default());
     let scenario = Scenario::from_json(&scenario.to_string()).expect("a document of our own");
-    let run = scenario.resolve(&path("nowhere")).ok()?;
-    says_itself(&run);
-    Some(run)
+    match scenario.resolve(&path("nowhere")) {
+        Ok(run) => {
+            says_itself(&run);
+            Some(run)
+        }
+        Err(error) => {
+            told(&error);
+            None
+        }
+    }
 }
 
 /// What is resolved must say itself in full, and resolve to the same again.
 fn says_itself(run: &Run) {
+    run.warnings.iter().for_each(told);
     let spelled_out = Scenario::describe(run).expect("paths are Unicode here").to_json();
     let again = Scenario::from_json(&spelled_out).expect("what is written can be read");
     let mut again = again.resolve(Path::new("")).expect("what is spelled out is valid");
