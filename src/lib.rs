@@ -32,6 +32,7 @@
 //! | [`plot`] | static charts as SVG (no simulation) |
 //! | `cli` | one file per subcommand (part of the program, not of the library) |
 //! | [`time`] | simulated time in whole nanoseconds |
+//! | `text` | reading files that people edit, and saying what is wrong with them (private) |
 //! | `sweep`, `view` | many runs; the window: to come |
 //!
 //! Imports point up this table only: `sim` knows nothing of `report`, `plot` or `cli`.

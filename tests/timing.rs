@@ -77,7 +77,7 @@ fn memory_settings_of_other_backends_are_named_as_idle() {
     let smaller = resolve(with(aic(), json!({ "gpu_memory_utilization": 0.5 })), json!({}));
     assert!(engine(&smaller).num_gpu_blocks < 29_249 && smaller.warnings.is_empty());
     let text = message(with(aic(), json!({ "gpu_memory_utilization": 0.05 })), json!({}));
-    assert!(text.contains("num_gpu_blocks") && text.contains("0.05"), "{text}");
+    assert!(text.contains("`extra-engine-args.gpu_memory_utilization`: 0.05"), "{text}");
 }
 
 #[test]
@@ -105,6 +105,23 @@ fn experts_shared_by_more_groups_than_measured_are_refused() {
     assert!(engine(&resolve(moe.clone(), json!({}))).timing.provenance.contains("qwen3-30b-a3b-bf16"));
     let text = message(with(moe, json!({ "aic_attention_dp_size": 2 })), json!({}));
     assert!(text.contains("aic_attention_dp_size") && text.contains("measured with 1"), "{text}");
+}
+
+#[test]
+fn a_size_that_does_not_fit_an_estimate_is_named() {
+    let moe = json!({ "timing": { "roofline": { "model": "qwen3-30b-a3b", "gpu": "h100_sxm" } }, "aic_tp_size": 2 });
+    for (argument, size, cause) in [
+        ("aic_tp_size", 3, "is 3, which does not divide the 32 query heads; give a divisor of 32"),
+        ("aic_moe_tp_size", 3, "is 3, which does not divide the 2 GPUs; give a divisor of 2"),
+        ("aic_moe_ep_size", 3, "is 3, which does not divide the 2 GPUs; give a divisor of 2"),
+        ("aic_attention_dp_size", 100_000, "is 100000; give a whole number from 1 to 65536"),
+    ] {
+        let text = message(with(moe.clone(), json!({ argument: size })), json!({}));
+        assert_eq!(text, format!("`extra-engine-args.{argument}`: {cause}"));
+    }
+    let small = json!({ "timing": { "roofline": { "model": "llama-3.1-70b", "gpu": "rtx_4090" } } });
+    let text = message(small, json!({}));
+    assert!(text.starts_with("`extra-engine-args.gpu_memory_utilization`: 0.9 of all memory leaves no room"), "{text}");
 }
 
 #[test]
@@ -165,6 +182,20 @@ fn corrections_are_checked_and_named() {
         let text = message(aic(), json!({ "timing-correction": bad }));
         assert!(text.contains(key), "{text}");
     }
+}
+
+#[test]
+fn a_correction_from_a_file_is_named_after_it_even_when_written_out() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("h200.json"), r#"{"decode_scale": 1.2}"#).unwrap();
+    let scenario = json!({
+        "input-tokens": 1, "output-tokens": 1, "request-count": 1, "arrival-interval-ms": 1,
+        "timing-correction": "h200.json",
+    });
+    let run = Scenario::from_json(&scenario.to_string()).unwrap().resolve(folder.path()).unwrap();
+    assert!(engine(&run).timing.provenance.ends_with("(corrected by h200.json)"));
+    let spelled_out = Scenario::describe(&run).unwrap().to_json();
+    assert_eq!(Scenario::from_json(&spelled_out).unwrap().resolve(Path::new("/")).unwrap(), run);
 }
 
 fn timer(args: Value, setup: TimerSetup) -> PassTimer {

@@ -266,3 +266,51 @@ fn the_guide_shows_what_its_commands_give() {
         "docs/trace-stats.svg is another picture: look at the new one, then draw it with the commands of the guide"
     );
 }
+
+#[test]
+fn a_trace_that_shares_nothing_has_no_charts_about_sharing() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("t.csv"), "arrival_time,prompt_tokens,output_tokens\n0,10,5\n1,20,6\n5,30,7\n").unwrap();
+    stdout(folder, &["trace", "stats", "t.csv", "--out", "t.svg"]);
+    let svg = fs::read_to_string(folder.join("t.svg")).unwrap();
+    assert!(svg.contains("no shared prefixes") && svg.contains("Gaps, coefficient"), "{svg}");
+    assert!(!svg.contains("no data") && !svg.contains("by cache size"), "{svg}");
+}
+
+/// A trace in which every request waits for the one before, `count` links long, and the time its links take at least.
+fn chain(format: &str, count: u64) -> (String, f64) {
+    let agentic = |i: u64| {
+        let after = if i == 0 { String::new() } else { format!(r#","wait_for":["r{}"],"delay":5"#, i - 1) };
+        format!(r#"{{"request_id":"r{i}","output_length":1,"hash_ids":[{}]{after}}}"#, i % 999)
+    };
+    let dynamo = |i: u64| {
+        let (begin, end) = (i * 100, i * 100 + 95);
+        format!(
+            r#"{{"schema":"dynamo.request.trace.v1","event_type":"request_end","event_time_unix_ms":{end},"agent_context":{{"session_id":"s"}},"request":{{"request_id":"r{i}","request_received_ms":{begin},"total_time_ms":95,"output_tokens":1,"replay":{{"trace_block_size":64,"input_length":9,"input_sequence_hashes":[{i}]}}}}}}"#
+        )
+    };
+    let line = |i| if format == "dynamo" { dynamo(i) } else { agentic(i) };
+    let text = (0..count).map(line).flat_map(|line| [line, "\n".to_owned()]).collect();
+    (text, 5.0 * (count - 1) as f64)
+}
+
+#[test]
+fn chains_of_200_000_links_are_described_converted_and_replayed() {
+    let count = 200_000;
+    for format in ["agentic_mooncake", "dynamo"] {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let (text, least_ms) = chain(format, count);
+        fs::write(folder.join("t.jsonl"), text).unwrap();
+        let stats: Value = serde_json::from_str(&stdout(folder, &["trace", "stats", "t.jsonl", "--json"])).unwrap();
+        assert_eq!(stats["traces"][0]["requests"], json!(count), "{format}");
+        stdout(folder, &["trace", "convert", "t.jsonl", "--out", "rows.jsonl", "--quiet"]);
+        assert_eq!(fs::read_to_string(folder.join("rows.jsonl")).unwrap().lines().count() as u64, count, "{format}");
+        stdout(folder, &["replay", "t.jsonl", "--report-json", "r.json", "--quiet"]);
+        let report: Value = serde_json::from_slice(&fs::read(folder.join("r.json")).unwrap()).unwrap();
+        assert_eq!(report["completed_requests"], json!(count), "{format}");
+        // Every link takes its wait and a pass.
+        assert!(report["duration_ms"].as_f64().unwrap() > least_ms, "{format}: {}", report["duration_ms"]);
+    }
+}

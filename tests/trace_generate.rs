@@ -173,7 +173,7 @@ fn lengths_from_a_file_are_its_lines_alone_or_in_pairs() {
         attempt(json!({ "output": dist })).unwrap_err().to_string()
     };
     assert!(
-        wrong("answers").contains("has no column `answers`; name one of prompt tokens, model, answer"),
+        wrong("answers").contains("has no column `answers`; the columns are \"prompt tokens\", \"model\", \"answer\""),
         "{}",
         wrong("answers")
     );
@@ -407,6 +407,8 @@ fn a_faulty_document_is_refused_with_place_cause_and_cure() {
             json!({ "tools": { "calls": { "dist": "geometric", "mean": 0.5 } } }),
             "`workload.tools.calls.mean`: is less than 1; counts begin at 1",
         ),
+        (json!({ "input": "uniform:1:1e999" }), "`workload.input`: \"1e999\" is no number; "),
+        (json!({ "arrivals": "poisson:inf" }), "`workload.arrivals`: \"inf\" is no number; "),
         (json!({ "preset": "toolagents" }), "`workload.preset`: is \"toolagents\"; use agent, generate or toolagent"),
     ] {
         let refusal = refusal(document.clone());

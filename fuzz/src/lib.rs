@@ -26,8 +26,17 @@ pub mod trace;
 /// What separates two files within the bytes of one input.
 const SEPARATOR: &[u8] = b"\n---\n";
 
+/// Longest message, in bytes: a cause, a cure, a path, and a list of what there is to choose from.
+const LONGEST_MESSAGE: usize = 2_500;
+
 thread_local! {
     static FOLDER: RefCell<TempDir> = RefCell::new(tempfile::tempdir().expect("a temporary folder"));
+}
+
+/// What a user is told must be short, however long the input is.
+fn told(message: &impl std::fmt::Display) {
+    let text = message.to_string();
+    assert!(text.len() < LONGEST_MESSAGE, "a message of {} bytes", text.len());
 }
 
 /// The path of a file in the folder of this process.

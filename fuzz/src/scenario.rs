@@ -7,7 +7,7 @@ use dynosim::sim::Simulation;
 use dynosim::workload;
 use serde_json::{Value, json};
 
-use crate::{path, trace, write};
+use crate::{path, told, trace, write};
 
 /// Most sessions and turns of a generated workload that is drawn in full.
 const MAX_SESSIONS: u32 = 200;
@@ -16,8 +16,9 @@ const MAX_SESSIONS: u32 = 200;
 pub fn document(data: &[u8]) {
     let Some(scenario) = scenario(data) else { return };
     // A file that the document names is not there, wherever this runs.
-    if let Ok(run) = scenario.resolve(&path("nowhere")) {
-        says_itself(&run);
+    match scenario.resolve(&path("nowhere")) {
+        Ok(run) => says_itself(&run),
+        Err(error) => told(&error),
     }
 }
 
@@ -37,6 +38,20 @@ pub fn correction(data: &[u8]) {
     resolve(json!({ "timing-correction": file, "extra-engine-args": args }));
 }
 
+/// Reads `data` as settings of the KV router.
+pub fn router_config(data: &[u8]) {
+    let file = write("router.json", data);
+    resolve(json!({ "router-mode": "kv_router", "router-config": file }));
+}
+
+/// Reads `data` as policy classes of the KV router.
+pub fn router_policy(data: &[u8]) {
+    let file = write("policy.yaml", data);
+    for model in [json!(null), json!("m")] {
+        resolve(json!({ "router-mode": "kv_router", "router-policy-config": file, "model-name": model }));
+    }
+}
+
 /// Reads `data` as the document of a generator; draws what is not too much.
 pub fn generator(data: &[u8]) {
     let file = write("workload.json", data);
@@ -49,8 +64,9 @@ pub fn generator(data: &[u8]) {
     if sessions > MAX_SESSIONS {
         return;
     }
-    if let Ok(workload) = workload::load(&run) {
-        trace::check(&workload, run.traffic.concurrency);
+    match workload::load(&run) {
+        Ok(workload) => trace::check(&workload, run.traffic.concurrency),
+        Err(error) => told(&error),
     }
 }
 
@@ -60,10 +76,10 @@ pub fn samples(data: &[u8]) {
     for (input, output) in [("1", "2"), ("input", "output"), ("a b", "9")] {
         let lengths = json!({ "file": file, "input": input, "output": output });
         let spec = json!({ "preset": "generate", "sessions": 3, "lengths": lengths });
-        if let Some(run) = resolve(json!({ "workload": spec }))
-            && let Ok(workload) = workload::load(&run)
-        {
-            trace::check(&workload, None);
+        let Some(run) = resolve(json!({ "workload": spec })) else { continue };
+        match workload::load(&run) {
+            Ok(workload) => trace::check(&workload, None),
+            Err(error) => told(&error),
         }
     }
 }
@@ -79,6 +95,7 @@ pub fn replay(data: &[u8]) {
             || key.starts_with("num-") && key.ends_with("workers")
             || key == "timing-correction"
             || key == "on-missing-timing"
+            || key.starts_with("router-")
     };
     map.retain(|key, _| kept(key));
     let load = json!({
@@ -105,7 +122,7 @@ pub fn replay(data: &[u8]) {
 }
 
 fn scenario(data: &[u8]) -> Option<Scenario> {
-    Scenario::from_json(std::str::from_utf8(data).ok()?).ok()
+    Scenario::from_json(std::str::from_utf8(data).ok()?).inspect_err(|error| told(error)).ok()
 }
 
 /// Resolves a scenario with some load and these keys.
@@ -113,19 +130,26 @@ pub fn resolve(keys: Value) -> Option<Run> {
     let mut scenario = json!({ "version": 1 });
     let object = scenario.as_object_mut().expect("an object");
     if keys.get("workload").is_none() {
-        let load =
-            json!({ "input-tokens": 100, "output-tokens": 9, "request-count": 2, "arrival-interval-ms": 1 });
+        let load = json!({ "input-tokens": 100, "output-tokens": 9, "request-count": 2, "arrival-interval-ms": 1 });
         object.extend(load.as_object().cloned().unwrap_or_default());
     }
     object.extend(keys.as_object().cloned().unwrap_or_default());
     let scenario = Scenario::from_json(&scenario.to_string()).expect("a document of our own");
-    let run = scenario.resolve(&path("nowhere")).ok()?;
-    says_itself(&run);
-    Some(run)
+    match scenario.resolve(&path("nowhere")) {
+        Ok(run) => {
+            says_itself(&run);
+            Some(run)
+        }
+        Err(error) => {
+            told(&error);
+            None
+        }
+    }
 }
 
 /// What is resolved must say itself in full, and resolve to the same again.
 fn says_itself(run: &Run) {
+    run.warnings.iter().for_each(told);
     let spelled_out = Scenario::describe(run).expect("paths are Unicode here").to_json();
     let again = Scenario::from_json(&spelled_out).expect("what is written can be read");
     let mut again = again.resolve(Path::new("")).expect("what is spelled out is valid");

@@ -12,7 +12,7 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 use crate::scenario::resolve;
-use crate::{path, two_files, write};
+use crate::{path, told, two_files, write};
 
 /// Counts and lengths from nothing to beyond anything sensible.
 const SIZES: [u64; 6] = [0, 1, 17, 4_096, 1 << 31, u64::MAX];
@@ -30,7 +30,7 @@ pub fn model(data: &[u8]) {
     let args = json!({ "aic_model_path": folder, "aic_system": "h200_sxm", "aic_tp_size": 2 });
     resolve(json!({ "extra-engine-args": args, "on-missing-timing": "roofline" }));
     if let Ok(text) = std::str::from_utf8(config)
-        && let Ok(config) = ModelConfig::parse(text, "config.json")
+        && let Ok(config) = ModelConfig::parse(text, "config.json").inspect_err(|error| told(error))
     {
         let gpu = GpuSpec::known("h100_sxm").expect("shipped");
         estimates(&gpu, &config.shape, &RooflineSetup::new(1, config.weights, config.kv_cache));
@@ -40,7 +40,7 @@ pub fn model(data: &[u8]) {
 /// Reads `data` as the description of a GPU.
 pub fn gpu(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let Ok(gpu) = GpuSpec::parse(text, "gpu.json") else { return };
+    let Ok(gpu) = GpuSpec::parse(text, "gpu.json").inspect_err(|error| told(error)) else { return };
     for (name, tp) in [("qwen3-32b", 2), ("qwen3-30b-a3b", 4)] {
         let config = ModelConfig::known(name).expect("shipped");
         estimates(&gpu, &config.shape, &RooflineSetup::new(tp, config.weights, config.kv_cache));
@@ -50,7 +50,7 @@ pub fn gpu(data: &[u8]) {
 /// Reads `data` as a timing table, by itself and in a folder.
 pub fn table(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data)
-        && let Ok(table) = ForwardPassTable::parse(text, "table.json")
+        && let Ok(table) = ForwardPassTable::parse(text, "table.json").inspect_err(|error| told(error))
     {
         answers(|b, new, prefix| table.prefill_ms(b, new, prefix), |b, context| table.decode_ms(b, context));
         each_pass(|pass| table.fused_ms(pass));
@@ -70,7 +70,7 @@ pub fn table(data: &[u8]) {
 
 /// Reads `data` as an archive of arrays.
 pub fn profile(data: &[u8]) {
-    if let Ok(profile) = NpzProfile::parse(data, "profile.npz") {
+    if let Ok(profile) = NpzProfile::parse(data, "profile.npz").inspect_err(|error| told(error)) {
         answers(|_, new, _| profile.prefill_ms(new), |b, context| profile.decode_ms(b, context));
     }
 }

@@ -5,7 +5,7 @@ use dynosim::workload::convert::{ConvertOptions, to_mooncake};
 use dynosim::workload::stats::{StatsOptions, TraceStats};
 use dynosim::workload::{MAX_TOKENS, Release, TraceOptions, Workload, open};
 
-use crate::{two_files, write};
+use crate::{told, two_files, write};
 
 /// Most blocks of a workload that is written and read again.
 const MAX_BLOCKS: u64 = 20_000;
@@ -18,12 +18,12 @@ fn options(format: Option<TraceFormat>) -> TraceOptions {
 pub fn open_both(format: Option<TraceFormat>, data: &[u8]) {
     let path = write("trace", data);
     let mut options = options(format);
-    if let Ok(workload) = open(&[&path], &options) {
-        check(&workload, None);
-    }
-    options.concurrency = Some(2);
-    if let Ok(workload) = open(&[&path], &options) {
-        check(&workload, Some(2));
+    for concurrency in [None, Some(2)] {
+        options.concurrency = concurrency;
+        match open(&[&path], &options) {
+            Ok(workload) => check(&workload, concurrency),
+            Err(error) => told(&error),
+        }
     }
 }
 
@@ -53,6 +53,7 @@ fn highest_rate(data: &[u8]) -> f64 {
 pub fn check(workload: &Workload, concurrency: Option<u32>) {
     let n = workload.requests.len();
     assert!(n > 0);
+    workload.notes.iter().for_each(told);
     for request in &workload.requests {
         assert!((1..=MAX_TOKENS).contains(&request.prompt_tokens) && request.output_tokens <= MAX_TOKENS);
     }
@@ -87,6 +88,16 @@ pub fn check(workload: &Workload, concurrency: Option<u32>) {
         let first = workload.requests.iter().map(|request| request.arrival.as_nanos()).min().unwrap_or(0);
         if first == 0 {
             assert_eq!(again.requests, workload.requests);
+            for index in (0..).take(n) {
+                assert_eq!(hint(&again, index), hint(workload, index));
+            }
         }
     }
+}
+
+/// What a request asks of a router's queue.
+fn hint(workload: &Workload, index: u32) -> (i32, u32, Option<&str>) {
+    let hint = workload.hints.get(index);
+    let class = hint.class.map(|class| &*workload.hints.classes[class as usize]);
+    (hint.priority, hint.strict_priority, class)
 }

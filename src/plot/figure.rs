@@ -210,6 +210,45 @@ mod tests {
         }
     }
 
+    /// Values of an attribute of all elements of a kind.
+    fn all(svg: &str, tag: &str, attribute: &str) -> Vec<String> {
+        let document = roxmltree::Document::parse(svg).unwrap();
+        let elements = document.descendants().filter(|node| node.has_tag_name(tag));
+        elements.filter_map(|node| node.attribute(attribute).map(str::to_owned)).collect()
+    }
+
+    #[test]
+    fn a_value_holds_until_the_gap_after_it() {
+        let axes = || (Axis::linear("time", Unit::Seconds), Axis::log("tokens", Unit::Count));
+        let steps = vec![(0.0, 9.0), (1.0, 0.0), (2.0, 5.0), (3.0, 7.0), (4.0, f64::NAN)];
+        let panel = Panel::new("", axes().0, axes().1).step("", palette::DECODE, steps);
+        let paths = all(&Figure::new("").panel(panel).to_svg(), "path", "d");
+        let [path] = paths.as_slice() else { panic!("{paths:?}") };
+        let letters: String = path.chars().filter(char::is_ascii_alphabetic).collect();
+        assert_eq!(letters, "MHMHVH", "{path}");
+    }
+
+    #[test]
+    fn charts_side_by_side_begin_at_one_height_and_labels_of_limits_stay_in_them() {
+        let axes = || (Axis::linear("time", Unit::Seconds), Axis::linear("share", Unit::Share));
+        let panel = |name: &str| {
+            let panel = Panel::new("", axes().0, axes().1).line(name, palette::DECODE, vec![(0.0, 0.1), (9.0, 0.2)]);
+            panel.rule_y(0.2, "limit", INK)
+        };
+        let svg = Figure::new("").panel(panel("")).panel(panel("named")).to_svg();
+        let document = roxmltree::Document::parse(&svg).unwrap();
+        let number = |node: &roxmltree::Node, name: &str| node.attribute(name).unwrap().parse::<f64>().unwrap();
+        let tops: Vec<f64> =
+            document.descendants().filter(|n| n.has_tag_name("svg")).skip(1).map(|n| number(&n, "y")).collect();
+        assert!(tops.len() == 2 && tops[0] == tops[1], "{tops:?}");
+        let labels: Vec<f64> = document
+            .descendants()
+            .filter(|n| n.text() == Some("limit") && n.has_tag_name("text"))
+            .map(|n| number(&n, "y"))
+            .collect();
+        assert!(labels.len() == 2 && labels.iter().all(|y| *y > tops[0] + 12.0), "{labels:?} below {tops:?}");
+    }
+
     #[test]
     fn a_figure_without_panels_or_words_is_still_a_picture() {
         assert!(roxmltree::Document::parse(&Figure::new("").to_svg()).is_ok());

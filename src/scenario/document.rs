@@ -88,7 +88,7 @@ pub struct Scenario {
     /// Think time between the turns of a session, milliseconds [default: 0]
     #[arg(long, value_name = "MS", help_heading = SYNTHETIC, value_parser = finite, allow_negative_numbers = true)]
     pub inter_turn_delay_ms: Option<f64>,
-    /// Embedded generator: {"preset":"agent", ...}
+    /// Embedded generator, inline JSON or a path: {"preset":"generate", ...}; presets are agent, generate and toolagent
     #[arg(long, value_name = "JSON", help_heading = SYNTHETIC)]
     #[schemars(schema_with = "schema::workload")]
     pub workload: Option<Document>,
@@ -121,7 +121,7 @@ pub struct Scenario {
     #[arg(long, value_name = "JSON", help_heading = WORKERS)]
     #[schemars(schema_with = "schema::engine_args")]
     pub decode_engine_args: Option<Document>,
-    /// Folder with timing tables of your own; may be given several times
+    /// Folder (or file) with timing tables of your own; may be given several times
     #[arg(long, value_name = "DIR", help_heading = FORWARD)]
     #[serde(deserialize_with = "one_or_many")]
     #[schemars(schema_with = "schema::trace")]
@@ -180,7 +180,7 @@ pub struct Scenario {
     #[arg(long, value_name = "NAME|JSON", help_heading = RUN)]
     #[schemars(schema_with = "schema::semantics")]
     pub semantics: Option<Document>,
-    /// Seed of the embedded generators [default: 42]
+    /// Seed of embedded generators, ServeGen clients and the router [default: 42]
     #[arg(long, value_name = "SEED", help_heading = RUN)]
     pub seed: Option<u64>,
     /// Stop before the first event later than this, simulated seconds

@@ -64,13 +64,12 @@ impl ScenarioError {
     /// A fault in timing data or in what it describes.
     pub(super) fn perf(key: impl Into<String>, error: PerfError) -> Self {
         // Not shortened: a list of what there is is longer than a value somebody gave.
-        Self {
-            place: Place::Unknown,
-            key: key.into(),
-            cause: error.what(),
-            cure: error.cure().to_owned(),
-            further: Vec::new(),
-        }
+        let cause = match &error {
+            // The key names the setting.
+            PerfError::Setting { cause, .. } => cause.clone(),
+            other => other.what(),
+        };
+        Self { place: Place::Unknown, key: key.into(), cause, cure: error.cure(), further: Vec::new() }
     }
 
     /// A feature that is known by name but has not landed.

@@ -89,7 +89,11 @@ const REASONING: &[Field] = &[
 const ROOFLINE: &[Field] = &[
     plain("model", Kind::Text, "Known model, or the path of a Hugging Face config.json or its folder"),
     plain("gpu", Kind::Text, "Known GPU, or the path of a GPU description"),
-    optional("backend", Kind::AnyCase(&["vllm", "sglang", "trtllm"]), "Whose memory rules apply; vllm unless given"),
+    optional(
+        "backend",
+        Kind::AnyCase(&["vllm", "sglang", "trtllm"]),
+        "Whose memory rules apply; aic_backend or else vllm unless given",
+    ),
 ];
 
 const TIMING: &[Field] = &[
@@ -165,7 +169,7 @@ pub(super) const ENGINE: &[Field] = &[
         "Who gives way when blocks run out; lifo unless given; vllm only",
     ),
     optional("aic_tp_size", COUNT, "Tensor-parallel size, for timing and GPU accounting; 1 unless given"),
-    optional("aic_attention_dp_size", COUNT, "Above 1: sets dp_size"),
+    optional("aic_attention_dp_size", COUNT, "Data-parallel groups of attention, for timing; above 1 sets dp_size"),
     optional("aic_nextn", Kind::Count(1, 5), "Draft tokens of speculative decoding"),
     optional(
         "aic_nextn_accept_rates",
@@ -176,21 +180,21 @@ pub(super) const ENGINE: &[Field] = &[
     optional(
         "aic_backend",
         Kind::AnyCase(&["vllm", "sglang", "trtllm"]),
-        "Timing from tables: serving backend; vllm if system and model are given",
+        "Timing by model: serving backend whose tables and memory rules apply; engine_type unless given",
     ),
-    optional("aic_system", Kind::Text, "Timing from tables: GPU system, such as h200_sxm"),
-    optional("aic_model_path", Kind::Text, "Timing from tables: Hugging Face id of the model, or its folder"),
+    optional("aic_system", Kind::Text, "Timing by model: GPU system, such as h200_sxm"),
+    optional("aic_model_path", Kind::Text, "Timing by model: Hugging Face id of the model, or its folder"),
     optional(
         "aic_backend_version",
         Kind::Text,
-        "Timing from tables: version of the backend; the nearest older one is taken",
+        "Timing by model: version of the backend; the nearest older table is taken, else the nearest newer one",
     ),
-    optional("aic_moe_tp_size", COUNT, "Timing from tables: tensor-parallel size of the experts"),
-    optional("aic_moe_ep_size", COUNT, "Timing from tables: expert-parallel size"),
-    optional("aic_gemm_dtype", Kind::Text, "Timing from tables: number format of matrix products"),
+    optional("aic_moe_tp_size", COUNT, "Timing by model: GPUs that share an expert"),
+    optional("aic_moe_ep_size", COUNT, "Timing by model: groups of GPUs that hold different experts"),
+    optional("aic_gemm_dtype", Kind::Text, "Timing by model: number format of matrix products"),
     optional("aic_moe_dtype", Kind::Text, "Timing from tables: number format of experts"),
     optional("aic_fmha_dtype", Kind::Text, "Timing from tables: number format of attention"),
-    optional("aic_kv_cache_dtype", Kind::Text, "Timing from tables: number format of the KV cache"),
+    optional("aic_kv_cache_dtype", Kind::Text, "Timing by model: number format of the KV cache"),
     optional("aic_comm_dtype", Kind::Text, "Timing from tables: number format of communication"),
     optional("planner_profile_data", Kind::Text, "Timing from planner profile arrays: path of an .npz file"),
     optional("timing", Kind::Fields(TIMING), "Timing by table, arrays or roofline, and how passes add up"),

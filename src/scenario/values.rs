@@ -274,6 +274,8 @@ pub(super) struct CorrectionDocument {
     pub composition: Option<String>,
     /// Whether a pass is put together while the one before it runs, where the engine arguments do not say.
     pub async_scheduling: Option<bool>,
+    /// Where the figures come from, for reports; the name of the file unless given.
+    pub source: Option<String>,
     /// How the figures were found; no effect.
     pub fit: Option<serde_json::Value>,
 }

@@ -21,7 +21,7 @@
 
 use std::collections::HashMap;
 
-use rand::{Rng, SeedableRng};
+use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Exp1, LogNormal, Zipf};
 
@@ -32,6 +32,7 @@ use super::WorkloadError;
 use super::content::{Content, NO_NODE, NodeIndex, PromptTrie, TrieNode};
 use super::hints::RouterHints;
 use super::model::{MAX_GENERATED, MAX_TOKENS, Release, RequestSpec, Session, Workload};
+use super::streams;
 
 /// What a random stream is for; the number is part of the results.
 #[derive(Clone, Copy)]
@@ -44,9 +45,7 @@ enum Purpose {
 }
 
 fn stream(seed: u64, purpose: Purpose) -> ChaCha8Rng {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(purpose as u64);
-    rng
+    streams::stream(seed, purpose as u64)
 }
 
 /// The sessions of `preset`.

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
-use crate::time::{SimDuration, SimTime, TimeRangeError};
+use crate::time::{SimDuration, SimTime};
 
 use super::WorkloadError;
 use super::checks::{self, Tally};
@@ -39,8 +39,6 @@ pub(super) fn load(source: &Source, options: &TraceOptions) -> Result<Workload, 
 struct Rows<'a> {
     path: &'a Path,
     interner: Interner,
-    /// Numbers of a row's ids; kept to be filled again.
-    numbers: Vec<u32>,
     /// Row of each request id.
     by_name: HashMap<Cow<'a, str>, u32>,
     /// Whom each row waits for, one list after another, and where each list ends.
@@ -56,7 +54,6 @@ impl<'a> Rows<'a> {
         Self {
             path,
             interner: Interner::new(file_size),
-            numbers: Vec::new(),
             by_name: HashMap::new(),
             wait_for: Vec::new(),
             wait_ends: Vec::new(),
@@ -94,8 +91,7 @@ impl<'a> Rows<'a> {
         let delay_ms = row.delay.unwrap_or(0.0) + row.tool_wait_ms.unwrap_or(0.0);
         let delay_ms = checks::wait_ms(path, line, "delay", delay_ms)?;
         let used = input.div_ceil(self.graph.prompts.block_size) as usize;
-        let numbered = self.interner.number_all(&buffers.hash_ids, &mut self.numbers);
-        if numbered.and_then(|()| self.graph.prompts.push(self.numbers.iter().copied().take(used))).is_none() {
+        if self.graph.prompts.push_ids(&mut self.interner, &buffers.hash_ids, used).is_none() {
             return Err(error("hash_ids", "the trace has too many ids".to_owned(), "split the trace"));
         }
         if row.authored {
@@ -249,10 +245,8 @@ impl GraphRows {
             let speedup = options.think_speedup();
             // Rows without a timestamp come first, wherever the others begin.
             let ready_ms = row.ready_ms.filter(|_| !waits).map_or(0.0, |ms| ms - earliest);
-            let arrival = SimTime::from_ms(ready_ms / speedup).map_err(|TimeRangeError(ms)| {
-                let cause = format!("puts the arrival {ms} ms after the first one, beyond the clock (1.8e13 ms)");
-                place(index, "timestamp", cause)
-            })?;
+            let arrival = SimTime::from_ms(ready_ms / speedup)
+                .map_err(|error| place(index, "timestamp", checks::too_late(error)))?;
             let delay_ms = if waits { row.delay_ms / speedup } else { 0.0 };
             let delay = SimDuration::from_ms(delay_ms).map_err(|e| place(index, "delay", e.to_string()))?;
             requests.push(RequestSpec { arrival, delay, prompt_tokens: row.input, output_tokens: row.output });

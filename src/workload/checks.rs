@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::scenario::TraceWindow;
+use crate::time::TimeRangeError;
 
 use super::WorkloadError;
 use super::model::MAX_TOKENS;
@@ -47,6 +48,11 @@ pub(super) fn wait_ms(path: &Path, line: usize, field: &'static str, ms: f64) ->
         return Ok(ms);
     }
     Err(WorkloadError::field(path, line, field, format!("is {ms} ms"), "give a wait of zero or more"))
+}
+
+/// What is wrong with an arrival that the clock cannot reach.
+pub(super) fn too_late(TimeRangeError(ms): TimeRangeError) -> String {
+    format!("puts the arrival {ms} ms after the first one, beyond the clock (1.8e13 ms)")
 }
 
 /// There must be rows, and not more than can be numbered.

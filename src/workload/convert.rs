@@ -69,6 +69,7 @@ pub fn to_mooncake(
         if let Some(tokens) = prompts.authored(index) {
             push_list(&mut row, "output_token_ids", &tokens);
         }
+        push_hint(&mut row, workload, index);
         row.push_str("}\n");
         out.write_all(row.as_bytes()).map_err(WorkloadError::Write)?;
     }
@@ -305,7 +306,22 @@ fn push_key(row: &mut String, key: &str) {
     row.push_str("\": ");
 }
 
-fn push_number(row: &mut String, key: &str, value: u32) {
+/// Writes what the request asks of a router's queue, if anything.
+fn push_hint(row: &mut String, workload: &Workload, index: u32) {
+    let hint = workload.hints.get(index);
+    if hint.priority != 0 {
+        push_number(row, "priority", hint.priority);
+    }
+    if hint.strict_priority != 0 {
+        push_number(row, "strict_priority", hint.strict_priority);
+    }
+    if let Some(class) = hint.class.and_then(|class| workload.hints.classes.get(class as usize)) {
+        push_key(row, "policy_class");
+        row.push_str(&quoted(class));
+    }
+}
+
+fn push_number(row: &mut String, key: &str, value: impl std::fmt::Display) {
     push_key(row, key);
     row.push_str(&value.to_string());
 }

@@ -54,15 +54,6 @@ impl Interner {
         Some(*slot)
     }
 
-    /// Replaces `numbers` by those of `ids`; nothing when the numbers are used up.
-    pub fn number_all(&mut self, ids: &[u64], numbers: &mut Vec<u32>) -> Option<()> {
-        numbers.clear();
-        for id in ids {
-            numbers.push(self.number(*id)?);
-        }
-        Some(())
-    }
-
     /// How many different ids there were.
     pub fn len(&self) -> u32 {
         self.next

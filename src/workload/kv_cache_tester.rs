@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::text::shorten;
 use crate::time::SimTime;
 
 use super::WorkloadError;
@@ -321,7 +322,7 @@ impl Reader {
         checks::row_count(path, self.graph.len())?;
         if self.models.len() > 1 {
             let more = if self.models.len() > NAMED_MODELS { " and others" } else { "" };
-            let names = self.models.iter().take(NAMED_MODELS).cloned().collect::<Vec<_>>().join(", ");
+            let names = shorten(self.models.iter().take(NAMED_MODELS).cloned().collect::<Vec<_>>().join(", "));
             notes.push(format!("requests of several models ({names}{more}) are served by the same workers"));
         }
         self.graph.prompts.block_size = self.block_size.unwrap_or(1);

@@ -31,6 +31,7 @@
 //! | `agent` | the agent-session generator |
 //! | [`generate`] | generators of all kinds of sessions |
 //! | [`stats`] | what one wants to know of a workload before a run |
+//! | `streams` | seeded random draws |
 //! | `error` | what can go wrong, where, and what to do about it |
 
 mod agent;
@@ -60,6 +61,7 @@ mod scan;
 mod servegen;
 mod source;
 pub mod stats;
+mod streams;
 mod synthetic;
 mod table;
 mod trie;

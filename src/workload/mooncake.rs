@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use crate::time::{SimDuration, SimTime, TimeRangeError};
+use crate::time::{SimDuration, SimTime};
 
 use super::WorkloadError;
 use super::checks::{self, Tally};
@@ -61,8 +61,6 @@ struct Turn {
 struct Rows<'a> {
     path: &'a Path,
     interner: Interner,
-    /// Numbers of a row's ids; kept to be filled again.
-    numbers: Vec<u32>,
     groups: Groups<'a>,
     turns: Vec<Turn>,
     prompts: PromptTable,
@@ -76,7 +74,6 @@ impl<'a> Rows<'a> {
         Self {
             path,
             interner: Interner::new(file_size),
-            numbers: Vec::new(),
             groups: Groups::default(),
             turns: Vec::new(),
             prompts: PromptTable::new(block_size),
@@ -93,10 +90,7 @@ impl<'a> Rows<'a> {
             self.silent.add(line);
         }
         let used = input.div_ceil(self.prompts.block_size) as usize;
-        // Ids that the prompt does not reach are numbered too, as in the reference.
-        let numbered = self.interner.number_all(&buffers.hash_ids, &mut self.numbers);
-        let pushed = numbered.and_then(|()| self.prompts.push(self.numbers.iter().copied().take(used)));
-        if pushed.is_none() {
+        if self.prompts.push_ids(&mut self.interner, &buffers.hash_ids, used).is_none() {
             return Err(self.error(line, "hash_ids", "the trace has too many ids", "split the trace"));
         }
         if row.authored {
@@ -236,10 +230,8 @@ impl<'a> Rows<'a> {
         let Some(first) = group.first_ms else {
             return Err(self.without_timestamp(group, "add it, or run a closed loop, which needs no timestamps"));
         };
-        SimTime::from_ms((first - earliest) / speedup).map_err(|TimeRangeError(ms)| {
-            let cause = format!("puts the arrival {ms} ms after the first one, beyond the clock (1.8e13 ms)");
-            self.error(group.line, "timestamp", cause, "give milliseconds")
-        })
+        SimTime::from_ms((first - earliest) / speedup)
+            .map_err(|error| self.error(group.line, "timestamp", checks::too_late(error), "give milliseconds"))
     }
 
     fn without_timestamp(&self, group: &Group<'_>, cure: &str) -> WorkloadError {

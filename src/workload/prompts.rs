@@ -1,6 +1,7 @@
 //! The prompts of a trace as lists of numbered blocks, and what they have in common.
 
 use super::content::{Content, PromptTrie, TokenStreams};
+use super::intern::Interner;
 
 /// Prompts in the order in which they were read.
 #[derive(Debug)]
@@ -36,6 +37,22 @@ impl PromptTable {
     /// Adds a prompt. Nothing when there are 2^32 blocks or prompts: the tree of prompts numbers them with `u32`.
     pub fn push(&mut self, blocks: impl IntoIterator<Item = u32>) -> Option<()> {
         self.blocks.extend(blocks);
+        self.end()
+    }
+
+    /// Adds a prompt that reaches the first `used` of these ids. The others are numbered too, as in the reference. Nothing
+    /// when numbers are used up, and as for [`Self::push`].
+    pub fn push_ids(&mut self, interner: &mut Interner, ids: &[u64], used: usize) -> Option<()> {
+        for (place, id) in ids.iter().enumerate() {
+            let number = interner.number(*id)?;
+            if place < used {
+                self.blocks.push(number);
+            }
+        }
+        self.end()
+    }
+
+    fn end(&mut self) -> Option<()> {
         let end = u32::try_from(self.blocks.len()).ok()?;
         u32::try_from(self.ends.len() + 1).ok()?;
         self.ends.push(end);

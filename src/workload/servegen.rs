@@ -16,7 +16,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use rand::{Rng, SeedableRng};
+use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Gamma, Weibull};
 use serde_json::{Map, Value};
@@ -31,6 +31,7 @@ use super::hints::RouterHints;
 use super::model::{MAX_GENERATED, MAX_TOKENS, Release, RequestSpec, Session, Workload};
 use super::options::TraceOptions;
 use super::source::{Source, lines};
+use super::streams;
 
 const TRACE: &str = "-trace.csv";
 const DATASET: &str = "-dataset.json";
@@ -276,9 +277,7 @@ impl Client {
             .name
             .bytes()
             .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(hash.wrapping_mul(2).wrapping_add(purpose));
-        rng
+        streams::stream(seed, hash.wrapping_mul(2).wrapping_add(purpose))
     }
 
     fn draw(

@@ -35,7 +35,13 @@ fn essence(workload: &Workload) -> String {
         Content::Streams(streams) => format!("{} {:?}", streams.delta, tokens(streams)),
         _ => String::new(),
     };
-    format!("{:?}\n{:?}\n{shared:?}\n{streams}", workload.requests, workload.release)
+    let hints: Vec<_> = (0..n)
+        .map(|index| {
+            let hint = workload.hints.get(index);
+            (hint.priority, hint.strict_priority, hint.class.map(|class| &workload.hints.classes[class as usize]))
+        })
+        .collect();
+    format!("{:?}\n{:?}\n{shared:?}\n{streams}\n{hints:?}", workload.requests, workload.release)
 }
 
 /// Token streams with tokens named by first appearance.
@@ -186,7 +192,7 @@ fn a_full_disk_is_an_error() {
     assert_eq!(error.to_string(), "cannot write the trace: full");
 }
 
-/// Rows of a Mooncake trace: session, timestamp, tokens, ids, output tokens, given outputs.
+/// Rows of a Mooncake trace: session, timestamp, tokens, ids, output tokens, given outputs, what a router is asked.
 fn any_rows() -> impl Strategy<Value = String> {
     let row = (
         prop::option::of(0_u32..3),
@@ -195,11 +201,12 @@ fn any_rows() -> impl Strategy<Value = String> {
         0_u32..40,
         0_u32..5,
         prop::option::of(prop::collection::vec(0_u32..8, 0..4)),
+        prop::option::of((-2_i32..3, 0_u32..3, 0_u32..3)),
     );
     (prop::collection::vec(row, 1..10), any::<bool>()).prop_map(|(rows, authored)| {
         let mut text = String::new();
         let mut begun = HashSet::new();
-        for (session, nanos, ids, cut, output, tokens) in rows {
+        for (session, nanos, ids, cut, output, tokens, hint) in rows {
             let at = nanos as f64 / 1e6;
             // The first row of a session has a time, the others have a wait.
             let place = match session {
@@ -212,8 +219,11 @@ fn any_rows() -> impl Strategy<Value = String> {
                 Some(tokens) => (tokens.len() as u32, format!(",\"output_token_ids\":{tokens:?}")),
                 None => (output, String::new()),
             };
+            let hint = hint.map_or_else(String::new, |(priority, strict, class)| {
+                format!(",\"priority\":{priority},\"strict_priority\":{strict},\"policy_class\":\"{class}\"")
+            });
             text += &format!(
-                "{{{place},\"input_length\":{input},\"output_length\":{output},\"hash_ids\":{ids:?}{tokens}}}\n"
+                "{{{place},\"input_length\":{input},\"output_length\":{output},\"hash_ids\":{ids:?}{tokens}{hint}}}\n"
             );
         }
         text

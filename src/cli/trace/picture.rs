@@ -38,8 +38,8 @@ fn laid_out(figure: Figure, panels: Vec<Panel>) -> Figure {
     panels.into_iter().fold(figure.columns(columns), Figure::panel)
 }
 
-const DEFINITION: &str = "Facts of the trace, without any engine: a turn comes its think time after the one that it waits \
-    for. Reuse is the share of prompt blocks found in one cache for all requests, least recently used blocks leaving first.";
+const DEFINITION: &str = "Facts of the trace, without any engine: a turn comes its think time after the one it waits for. \
+    Reuse: share of prompt blocks found in one LRU cache for all requests.";
 
 fn summary(stats: &TraceStats) -> String {
     let TraceStats { requests, prompt, output, sessions, cache, arrivals, .. } = stats;

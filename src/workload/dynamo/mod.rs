@@ -84,8 +84,6 @@ struct Capture {
     requests: Vec<Request>,
     prompts: PromptTable,
     interner: Interner,
-    /// Numbers of a request's hashes; kept to be filled again.
-    numbers: Vec<u32>,
     ids: HashMap<Box<str>, Place>,
     tools: Vec<(Place, Tool)>,
     /// Tokens per hash that the user or the first request names.
@@ -105,7 +103,6 @@ impl Capture {
             requests: Vec::new(),
             prompts: PromptTable::new(1),
             interner: Interner::new(SMALL_HASHES),
-            numbers: Vec::new(),
             ids: HashMap::new(),
             tools: Vec::new(),
             block_size: options.reading.block_size,
@@ -140,8 +137,7 @@ impl Capture {
                 _ => self.silent.add_in(path, place.line),
             }
         }
-        let numbered = self.interner.number_all(&request.hashes, &mut self.numbers);
-        if numbered.and_then(|()| self.prompts.push(self.numbers.iter().copied())).is_none() {
+        if self.prompts.push_ids(&mut self.interner, &request.hashes, request.hashes.len()).is_none() {
             let cause = "the trace has too many hashes".to_owned();
             return Err(at(files, place, "input_sequence_hashes", cause, "split the trace"));
         }

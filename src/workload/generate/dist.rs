@@ -363,7 +363,10 @@ impl FromStr for Dist {
         if text.starts_with('{') {
             return serde_json::from_str(text).map_err(|e| e.to_string());
         }
-        let number = |part: &str| part.trim().parse::<f64>().map_err(|_| format!("\"{part}\" is no number"));
+        let number = |part: &str| match part.trim().parse::<f64>() {
+            Ok(number) if number.is_finite() => Ok(number),
+            _ => Err(format!("\"{part}\" is no number")),
+        };
         let Some((name, rest)) = text.split_once(':') else {
             return number(text).map(Self::fixed).map_err(|e| format!("{e}; {SHORT}"));
         };

@@ -210,7 +210,10 @@ impl FromStr for Process {
             return serde_json::from_str(text).map_err(|e| e.to_string());
         }
         let (name, rest) = text.split_once(':').unwrap_or((text, ""));
-        let number = |part: &str| part.trim().parse::<f64>().map_err(|_| format!("\"{part}\" is no number"));
+        let number = |part: &str| match part.trim().parse::<f64>() {
+            Ok(number) if number.is_finite() => Ok(number),
+            _ => Err(format!("\"{part}\" is no number")),
+        };
         let numbers = rest.split(':').filter(|part| !part.is_empty()).map(number).collect::<Result<Vec<f64>, _>>()?;
         let process = match (name, numbers.as_slice()) {
             ("constant", [rate]) => Self::Constant { rate_per_s: *rate },

@@ -90,7 +90,7 @@ fn find(path: &Path, header: &csv::StringRecord, column: &str) -> Result<usize, 
     {
         return Ok(place);
     }
-    let names: Vec<&str> = header.iter().take(20).collect();
-    let cure = format!("name one of {}, or give its number from 1", names.join(", "));
-    Err(WorkloadError::file(path, format!("has no column `{column}`"), cure))
+    let names: Vec<String> = header.iter().take(20).map(|name| format!("\"{}\"", name.escape_debug())).collect();
+    let cause = format!("has no column `{column}`; the columns are {}", names.join(", "));
+    Err(WorkloadError::file(path, cause, "name one of them, or give its number from 1"))
 }

@@ -3,8 +3,9 @@
 //! Every purpose has its own stream, and within it every session its own stretch. So whatever is changed about one
 //! thing (more sessions, other lengths, longer conversations) leaves the draws of everything else alone.
 
-use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+
+use crate::workload::streams;
 
 /// What a stream is for; the number is part of the results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +43,7 @@ const STRETCH: u32 = 32;
 
 /// The stretch of `session` in the stream for `purpose`.
 pub(super) fn stream(seed: u64, purpose: Purpose, session: u32) -> ChaCha8Rng {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(purpose as u64);
+    let mut rng = streams::stream(seed, purpose as u64);
     rng.set_word_pos(u128::from(session) << STRETCH);
     rng
 }
