@@ -152,10 +152,16 @@ fn a_closed_loop_gives_one_result_on_one_worker_and_on_two() {
 fn a_disaggregated_fleet_with_transfer_delays_gives_one_result() {
     let folder = tempfile::tempdir().unwrap();
     let trace = flat(&folder, 50);
-    for timing in ["full_prompt", "destination_missing"] {
+    for (timing, contention, kind) in [
+        ("full_prompt", "independent", "vllm"),
+        ("destination_missing", "independent", "vllm"),
+        ("full_prompt", "shared", "vllm"),
+        ("destination_missing", "shared", "vllm"),
+        ("full_prompt", "shared", "sglang"),
+    ] {
         let engine = json!({
-            "num_gpu_blocks": 40, "block_size": 16, "kv_bytes_per_token": 131_072, "kv_transfer_bandwidth": 1.5,
-            "kv_transfer_timing_mode": timing,
+            "engine_type": kind, "num_gpu_blocks": 40, "block_size": 16, "kv_bytes_per_token": 131_072,
+            "kv_transfer_bandwidth": 1.5, "kv_transfer_timing_mode": timing, "kv_transfer_contention": contention,
         });
         let keys = json!({
             "num-prefill-workers": 1, "num-decode-workers": 2, "prefill-engine-args": engine, "decode-engine-args": engine,

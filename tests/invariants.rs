@@ -116,6 +116,7 @@ impl Case {
         if self.is_disaggregated() {
             engine["kv_bytes_per_token"] = json!(100_000);
             engine["kv_transfer_bandwidth"] = json!(if self.fifo { 0.0 } else { 1.0 });
+            engine["kv_transfer_contention"] = json!(if self.chunked { "shared" } else { "independent" });
             set("num-prefill-workers", json!(self.workers.0));
             set("num-decode-workers", json!(self.workers.1));
             set("prefill-engine-args", engine.clone());

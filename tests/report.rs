@@ -8,7 +8,7 @@ use dynosim::perf::Timing;
 use dynosim::report::{Recorder, Report, SessionNames, TimeseriesError, write_rows};
 use dynosim::scenario::{
     EngineConfig, PreemptionMode, Role, Router, Run, ScalingScript, SchedulerKind, Semantics, Sla, SyntheticLoad,
-    TimingOptions, Topology, Traffic, TrafficSource, TransferTiming,
+    TimingOptions, Topology, Traffic, TrafficSource, TransferContention, TransferTiming,
 };
 use dynosim::sim::metrics::{
     Distribution, FinalStatus, HandoffRecord, Outcome, RequestRecord, ScalingEvent, Snapshot, WorkerSnapshot,
@@ -40,6 +40,7 @@ fn engine(role: Role, tp_size: u32) -> EngineConfig {
         kv_bytes_per_token: None,
         kv_transfer_bandwidth: None,
         kv_transfer_timing: TransferTiming::FullPrompt,
+        kv_transfer_contention: TransferContention::Independent,
         preemption_mode: PreemptionMode::Lifo,
         tp_size,
         timing: Timing::default(),

@@ -111,6 +111,20 @@ fn settings_without_effect_offline_are_accepted() {
 }
 
 #[test]
+fn contention_where_no_transfer_takes_time_is_warned_of() {
+    let warnings = |prefill: Value, decode: Value| {
+        let document = json!({ "trace": "t", "prefill-engine-args": prefill, "decode-engine-args": decode });
+        resolve(document).unwrap().warnings
+    };
+    let shared = json!({ "kv_transfer_contention": "shared" });
+    let fast = json!({ "kv_transfer_contention": "shared", "kv_transfer_bandwidth": 1, "kv_bytes_per_token": 1 });
+    assert!(warnings(fast.clone(), json!({})).is_empty());
+    assert!(warnings(shared, json!({}))[0].starts_with("`prefill-engine-args.kv_transfer_contention` has no effect"));
+    assert!(warnings(json!({}), fast)[0].starts_with("`decode-engine-args.kv_transfer_contention` has no effect"));
+    assert!(message(engine(json!({ "kv_transfer_contention": "fair" }))).contains("give independent or shared"));
+}
+
+#[test]
 fn block_size_one_is_refused_and_zero_is_the_default() {
     assert!(message(engine(json!({ "block_size": 1 }))).contains("`extra-engine-args.block_size`: is 1"));
     assert_eq!(aggregated(&resolve(engine(json!({ "block_size": 0 }))).unwrap()).block_size, 64);
@@ -375,6 +389,8 @@ fn a_run_spelled_out_as_a_document_resolves_to_itself() {
         synthetic(json!({ "turns-per-session": 3, "inter-turn-delay-ms": 0.7 })),
         json!({ "workload": { "preset": "agent" }, "scaling": {
             "interval_ms": 0.3, "steps": [{ "from_ms": 0.1, "target_decode": 2 }] } }),
+        json!({ "trace": "t", "decode-engine-args": {}, "prefill-engine-args": {
+            "kv_transfer_bandwidth": 2.5, "kv_bytes_per_token": 7, "kv_transfer_contention": "shared" } }),
         json!({ "trace": "t", "prefill-engine-args": { "kv_transfer_bandwidth": 2.5 },
             "decode-engine-args": { "kv_transfer_timing_mode": "destination_missing" }, "num-decode-workers": 3 }),
         json!({ "trace": "t", "router-mode": "power-of-two", "router-seed": 5, "router-ties": "lowest-id",

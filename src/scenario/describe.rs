@@ -9,7 +9,7 @@ use super::load::VERSION;
 use super::router;
 use super::run::{
     EngineConfig, OnMissing, PreemptionMode, Preset, Run, ScalingScript, SchedulerKind, Semantics, SglangPolicy,
-    SglangSettings, SyntheticArrivals, Topology, TrafficSource, TransferTiming,
+    SglangSettings, SyntheticArrivals, Topology, TrafficSource, TransferContention, TransferTiming,
 };
 use super::trace::TraceSource;
 use super::values::Document;
@@ -211,6 +211,9 @@ fn engine(config: &EngineConfig) -> Value {
             "enable_prefix_caching": config.enable_prefix_caching,
             "enable_chunked_prefill": config.enable_chunked_prefill,
         })));
+    }
+    if config.kv_transfer_contention == TransferContention::Shared {
+        map.insert("kv_transfer_contention".to_owned(), json!("shared"));
     }
     if let Some(policy) = config.router_queue_policy {
         map.insert("router_queue_policy".to_owned(), json!(policy.word()));

@@ -11,7 +11,8 @@ use super::error::ScenarioError;
 use super::fields::{ENGINE, check};
 use super::router::QueuePolicy;
 use super::run::{
-    EngineConfig, PreemptionMode, Role, SchedulerKind, SglangPolicy, SglangSettings, Speculation, TransferTiming,
+    EngineConfig, PreemptionMode, Role, SchedulerKind, SglangPolicy, SglangSettings, Speculation, TransferContention,
+    TransferTiming,
 };
 use super::timing::TimingContext;
 
@@ -71,6 +72,7 @@ pub(super) fn build(
         } else {
             TransferTiming::FullPrompt
         },
+        kv_transfer_contention: contention(&args, role, settled.kv_bytes_per_token, warnings),
         preemption_mode: if is_vllm && args.says("preemption_mode", "fifo") {
             PreemptionMode::Fifo
         } else {
@@ -81,6 +83,23 @@ pub(super) fn build(
         timing_args: settled.args,
         router_queue_policy: args.text("router_queue_policy").and_then(QueuePolicy::of),
     })
+}
+
+/// Whether hand-off transfers share a link; says so where the word has no effect.
+fn contention(args: &Args, role: Role, bytes: Option<u64>, warnings: &mut Vec<String>) -> TransferContention {
+    let name = "kv_transfer_contention";
+    if !args.says(name, "shared") {
+        return TransferContention::Independent;
+    }
+    let takes_time = bytes.is_some_and(|bytes| bytes > 0) && args.number("kv_transfer_bandwidth").unwrap_or(0.0) > 0.0;
+    let lack = match role {
+        Role::Prefill if takes_time => None,
+        Role::Prefill => Some("without `kv_bytes_per_token` and `kv_transfer_bandwidth`: transfers take no time"),
+        Role::Aggregated => Some("where nothing is handed over"),
+        Role::Decode => Some("here: the prefill workers' arguments say how KV is sent"),
+    };
+    warnings.extend(lack.map(|lack| format!("`{}` has no effect {lack}.", args.key(name))));
+    TransferContention::Shared
 }
 
 /// Refuses by name what would change results and has not landed.

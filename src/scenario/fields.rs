@@ -160,6 +160,11 @@ pub(super) const ENGINE: &[Field] = &[
         "What a transfer carries; full_prompt unless given",
     ),
     plain(
+        "kv_transfer_contention",
+        Kind::Choice(&["independent", "shared"]),
+        "Whether transfers that leave one prefill worker at a time share its link; independent unless given",
+    ),
+    plain(
         "preemption_mode",
         Kind::AnyCase(&["lifo", "fifo"]),
         "Who gives way when blocks run out; lifo unless given; vllm only",

@@ -230,6 +230,15 @@ pub enum TransferTiming {
     DestinationMissing,
 }
 
+/// What happens to transfers that are under way at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransferContention {
+    /// Each has the whole bandwidth, as in the reference.
+    Independent,
+    /// Those that leave one prefill worker share its bandwidth equally.
+    Shared,
+}
+
 /// Speculative decoding: drafts of `accept_rates.len()` tokens, accepted one after another.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Speculation {
@@ -311,6 +320,8 @@ pub struct EngineConfig {
     pub kv_transfer_bandwidth: Option<f64>,
     /// What the transfer carries.
     pub kv_transfer_timing: TransferTiming,
+    /// Whether transfers share that link; read from the prefill engine.
+    pub kv_transfer_contention: TransferContention,
     /// Who gives way, in vLLM.
     pub preemption_mode: PreemptionMode,
     /// Tensor-parallel size, for GPU accounting; at least 1.

@@ -17,6 +17,7 @@ pub mod clock;
 pub mod engine;
 pub mod handoff;
 pub mod kv;
+pub mod link;
 pub mod metrics;
 pub mod passes;
 pub mod request;
