@@ -41,6 +41,7 @@ fn engine(role: Role, tp_size: u32) -> EngineConfig {
         kv_transfer_bandwidth: None,
         kv_transfer_timing: TransferTiming::FullPrompt,
         kv_transfer_contention: TransferContention::Independent,
+        tiers: None,
         preemption_mode: PreemptionMode::Lifo,
         tp_size,
         timing: Timing::default(),
@@ -102,6 +103,7 @@ fn completed(request: u32, arrival: f64, tokens: &[f64]) -> RequestRecord {
         prefill_worker: None,
         decode_worker: Some(1),
         handoff: None,
+        tiers: None,
         status: FinalStatus::Completed,
     }
 }
@@ -130,6 +132,7 @@ fn outcome(records: Vec<RequestRecord>) -> Outcome {
         passes: 17,
         preemptions: 3,
         extrapolated_passes: 0,
+        tiers: Vec::new(),
     }
 }
 

@@ -68,6 +68,7 @@ fn engine(block_size: u32) -> EngineConfig {
         kv_transfer_bandwidth: None,
         kv_transfer_timing: TransferTiming::FullPrompt,
         kv_transfer_contention: TransferContention::Independent,
+        tiers: None,
         preemption_mode: PreemptionMode::Lifo,
         tp_size: 1,
         timing: Timing::default(),

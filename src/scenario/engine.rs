@@ -1,4 +1,4 @@
-//! Engine arguments to [`EngineConfig`]: defaults, rules between arguments, and what has not landed.
+//! Engine arguments to [`EngineConfig`]: defaults, and rules between arguments.
 
 use std::path::Path;
 
@@ -14,6 +14,7 @@ use super::run::{
     EngineConfig, PreemptionMode, Role, SchedulerKind, SglangPolicy, SglangSettings, Speculation, TransferContention,
     TransferTiming,
 };
+use super::tiers::tiers;
 use super::timing::TimingContext;
 
 /// Acceptance of the draft positions unless given.
@@ -31,7 +32,6 @@ pub(super) fn build(
 ) -> Result<EngineConfig, ScenarioError> {
     check(map, ENGINE, path)?;
     let args = Args::new(map, path);
-    refuse_unsupported(&args)?;
     check_role(&args, role)?;
     let (scheduler, block_size) = scheduler(&args, warnings)?;
     if scheduler != SchedulerKind::Vllm && args.get("max_model_len").is_some() {
@@ -50,6 +50,7 @@ pub(super) fn build(
     }
     let max_num_batched_tokens = args.limit("max_num_batched_tokens", 8_192);
     let settled = timing.settle(&args, bases, block_size, max_num_batched_tokens, warnings)?;
+    let tiers = tiers(&args, &scheduler, block_size, settled.kv_bytes_per_token, warnings)?;
     Ok(EngineConfig {
         role,
         scheduler,
@@ -72,6 +73,7 @@ pub(super) fn build(
         } else {
             TransferTiming::FullPrompt
         },
+        tiers,
         kv_transfer_contention: contention(&args, role, settled.kv_bytes_per_token, warnings),
         preemption_mode: if is_vllm && args.says("preemption_mode", "fifo") {
             PreemptionMode::Fifo
@@ -100,23 +102,6 @@ fn contention(args: &Args, role: Role, bytes: Option<u64>, warnings: &mut Vec<St
     };
     warnings.extend(lack.map(|lack| format!("`{}` has no effect {lack}.", args.key(name))));
     TransferContention::Shared
-}
-
-/// Refuses by name what would change results and has not landed.
-fn refuse_unsupported(args: &Args) -> Result<(), ScenarioError> {
-    let refuse = |name: &str, what: &str, cure: &str| Err(ScenarioError::not_yet(args.key(name), what, cure));
-    for name in ["num_g2_blocks", "num_g3_blocks"] {
-        if args.whole(name).is_some_and(|blocks| blocks > 0) {
-            return refuse(name, "KV offload", "leave it out or give 0");
-        }
-    }
-    if args.flag("enable_g4_storage") == Some(true) {
-        return refuse("enable_g4_storage", "KV offload", "leave it out or give false");
-    }
-    if args.text("g1_backend") == Some("kvbm") {
-        return refuse("g1_backend", "the kvbm block manager", "use native");
-    }
-    Ok(())
 }
 
 /// The scheduler and its block size.

@@ -35,6 +35,7 @@ mod resolve;
 mod router;
 pub mod run;
 mod schema;
+mod tiers;
 mod timing;
 mod trace;
 mod traffic;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use bevy::prelude::*;
 
+use crate::scenario::Role;
 use crate::time::SimTime;
 
 /// Where the run stands.
@@ -33,6 +34,10 @@ pub enum Due {
     Transfer(u32),
     /// The next transfer over the link of a prefill worker arrives; moves when others join.
     Link(Entity),
+    /// A copy between KV tiers of a worker ends; moves when others join.
+    Copies(Entity),
+    /// A copy over a link that the workers of a pool share ends; moves when others join.
+    SharedCopies(Role),
     /// A worker has started.
     WorkerReady(Entity),
     /// The scaling script is consulted.
@@ -47,7 +52,7 @@ impl Due {
 
     /// Whether its time may change after it was entered.
     fn moves(self) -> bool {
-        matches!(self, Self::Link(_))
+        matches!(self, Self::Link(_) | Self::Copies(_) | Self::SharedCopies(_))
     }
 
     /// Whether a request moves on by it; a run is not over before.
@@ -67,7 +72,7 @@ pub struct Agenda {
     entered: u64,
     work: usize,
     /// Sequence numbers of the entries that may move: an older entry of the same kind does not count.
-    moving: BTreeMap<Due, u64>,
+    moving: BTreeMap<Due, (u64, SimTime)>,
 }
 
 /// Carries a [`Due`] through the heap without taking part in its order (the sequence number is unique).
@@ -101,11 +106,14 @@ impl Agenda {
 
     /// Enters `due` at `at`, or nowhere, in place of the entry it has.
     pub fn move_to(&mut self, at: Option<SimTime>, due: Due) {
+        if self.moving.get(&due).map(|(_, at)| *at) == at {
+            return;
+        }
         if self.moving.remove(&due).is_some() {
             self.work -= usize::from(due.is_work());
         }
         if let Some(at) = at {
-            self.moving.insert(due, self.entered);
+            self.moving.insert(due, (self.entered, at));
             self.enter(at, due);
         }
         self.drop_moved();
@@ -114,7 +122,7 @@ impl Agenda {
     /// Keeps entries that have moved away from the head.
     fn drop_moved(&mut self) {
         while let Some(Reverse((_, _, sequence, Slot(due)))) = self.heap.peek() {
-            if !due.moves() || self.moving.get(due) == Some(sequence) {
+            if !due.moves() || self.moving.get(due).is_some_and(|(current, _)| current == sequence) {
                 return;
             }
             self.heap.pop();
@@ -153,6 +161,11 @@ impl Agenda {
         }
         self.drop_moved();
         Some(due)
+    }
+
+    /// Whether KV is being copied between tiers, which a request may wait for.
+    pub fn has_copies(&self) -> bool {
+        self.moving.keys().any(|due| matches!(due, Due::Copies(_) | Due::SharedCopies(_)))
     }
 
     /// Whether anything that moves a request is due.

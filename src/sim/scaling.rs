@@ -49,7 +49,7 @@ pub fn complete_transfers(clock: Res<VirtualClock>, mut agenda: ResMut<Agenda>, 
         match due {
             Due::Transfer(request) => handoffs.arrived(request),
             Due::Link(source) => agenda.move_to(handoffs.link_delivers(source, clock.now), due),
-            Due::PassEnd(_) | Due::WorkerReady(_) | Due::ScalingTick => {}
+            _ => {}
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::time::SimTime;
 
 use super::engine::{Job, Scheduler};
 use super::handoff::Action;
-use super::kv::PromptIndex;
+use super::kv::{KvTiers, PromptIndex, SharedTiers};
 use super::metrics::WorkerState;
 use super::router::Routers;
 
@@ -80,6 +80,8 @@ pub struct Pool {
     pub next_id: u32,
     /// Provisioned time so far, worker-nanoseconds.
     pub provisioned: u128,
+    /// What its workers share of the KV tiers below their GPUs.
+    pub tiers: Option<SharedTiers>,
     timer: PassTimer,
 }
 
@@ -103,6 +105,7 @@ impl Pool {
             members: Vec::new(),
             next_id: 0,
             provisioned: 0,
+            tiers: config.tiers.as_ref().map(SharedTiers::new),
             timer: PassTimer::new(&config.timing, config.timer_setup()),
         }
     }
@@ -123,6 +126,9 @@ impl Pool {
                 let index = id.wrapping_mul(self.config.dp_size).wrapping_add(rank);
                 let mut scheduler = Scheduler::new(&self.config, semantics, self.timer.clone(), prompts, index);
                 scheduler.report_to_router(cache, first_tokens);
+                if let (Some(tiers), Some(shared)) = (&self.config.tiers, &self.tiers) {
+                    scheduler.attach_tiers(KvTiers::new(tiers, shared.clone()));
+                }
                 scheduler
             })
             .collect();
