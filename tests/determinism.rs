@@ -152,15 +152,48 @@ fn a_closed_loop_gives_one_result_on_one_worker_and_on_two() {
 fn a_disaggregated_fleet_with_transfer_delays_gives_one_result() {
     let folder = tempfile::tempdir().unwrap();
     let trace = flat(&folder, 50);
-    for timing in ["full_prompt", "destination_missing"] {
+    for (timing, contention, kind) in [
+        ("full_prompt", "independent", "vllm"),
+        ("destination_missing", "independent", "vllm"),
+        ("full_prompt", "shared", "vllm"),
+        ("destination_missing", "shared", "vllm"),
+        ("full_prompt", "shared", "sglang"),
+    ] {
         let engine = json!({
-            "num_gpu_blocks": 40, "block_size": 16, "kv_bytes_per_token": 131_072, "kv_transfer_bandwidth": 1.5,
-            "kv_transfer_timing_mode": timing,
+            "engine_type": kind, "num_gpu_blocks": 40, "block_size": 16, "kv_bytes_per_token": 131_072,
+            "kv_transfer_bandwidth": 1.5, "kv_transfer_timing_mode": timing, "kv_transfer_contention": contention,
         });
         let keys = json!({
             "num-prefill-workers": 1, "num-decode-workers": 2, "prefill-engine-args": engine, "decode-engine-args": engine,
         });
         assert_one_result(&over(&trace, keys));
+    }
+}
+
+#[test]
+fn kv_tiers_give_one_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let (flat_folder, trace) = (tempfile::tempdir().unwrap(), sessions(&folder));
+    let flat = flat(&flat_folder, 60);
+    for kind in ["vllm", "trtllm"] {
+        let engine = json!({
+            "engine_type": kind, "num_gpu_blocks": 30, "block_size": 16, "kv_bytes_per_token": 131_072,
+            "num_g2_blocks": 25, "num_g3_blocks": 40, "enable_g4_storage": true, "offload_batch_size": 3,
+            "bandwidth_g1_to_g2_gbps": 0.7, "bandwidth_g2_to_g1_gbps": 0.9, "bandwidth_g4_to_g2_gbps": 0.31,
+        });
+        for (trace, workers, concurrency) in
+            [(&flat, 1, None), (&flat, 3, None), (&trace, 2, Some(4)), (&trace, 1, None)]
+        {
+            let keys = json!({"num-workers": workers, "replay-concurrency": concurrency, "extra-engine-args": engine});
+            assert_one_result(&over(trace, keys));
+        }
+        if kind == "vllm" {
+            let keys = json!({
+                "num-prefill-workers": 2, "num-decode-workers": 2, "prefill-engine-args": engine,
+                "decode-engine-args": engine, "router-mode": "kv_router",
+            });
+            assert_one_result(&over(&flat, keys));
+        }
     }
 }
 

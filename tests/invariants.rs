@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use dynosim::perf::polynomial::{decode_ms, prefill_ms};
 use dynosim::report::{SessionNames, write_rows};
-use dynosim::scenario::Scenario;
+use dynosim::scenario::{Role, Scenario};
 use dynosim::sim::Simulation;
 use dynosim::sim::metrics::{FinalStatus, Outcome, RequestRecord, Snapshot};
 use dynosim::time::{SimDuration, SimTime};
@@ -63,6 +63,8 @@ struct Case {
     speculation: bool,
     concurrency: Option<u32>,
     corrected: bool,
+    /// Blocks of host memory, of disk, and whether there is an object store; not with SGLang.
+    tiers: Option<(u64, u64, bool)>,
     /// Keys of the router.
     router: Value,
     /// Lengths of the steps in microseconds, used in turn.
@@ -104,6 +106,16 @@ impl Case {
             engine["aic_nextn"] = json!(2);
             engine["aic_nextn_accept_rates"] = json!("0.7,0.4");
         }
+        if let Some((host, disk, objects)) = self.tiers() {
+            engine["num_g2_blocks"] = json!(host);
+            engine["num_g3_blocks"] = json!(disk);
+            engine["enable_g4_storage"] = json!(objects);
+            engine["kv_bytes_per_token"] = json!(100_000);
+            engine["offload_batch_size"] = json!(if self.fifo { 1 } else { 5 });
+            engine["bandwidth_g1_to_g2_gbps"] = json!(if self.chunked { 0.5 } else { 0.0 });
+            engine["bandwidth_g2_to_g1_gbps"] = json!(if self.corrected { 0.7 } else { 0.0 });
+            engine["bandwidth_g3_to_g2_gbps"] = json!(if self.fifo { 0.0 } else { 0.4 });
+        }
         let mut document = Map::new();
         let mut set = |key: &str, value: Value| document.insert(key.to_owned(), value);
         set("trace", json!(path));
@@ -116,6 +128,7 @@ impl Case {
         if self.is_disaggregated() {
             engine["kv_bytes_per_token"] = json!(100_000);
             engine["kv_transfer_bandwidth"] = json!(if self.fifo { 0.0 } else { 1.0 });
+            engine["kv_transfer_contention"] = json!(if self.chunked { "shared" } else { "independent" });
             set("num-prefill-workers", json!(self.workers.0));
             set("num-decode-workers", json!(self.workers.1));
             set("prefill-engine-args", engine.clone());
@@ -132,6 +145,10 @@ impl Case {
 
     fn is_disaggregated(&self) -> bool {
         self.disaggregated && self.kind != Kind::TrtLlm
+    }
+
+    fn tiers(&self) -> Option<(u64, u64, bool)> {
+        self.tiers.filter(|_| !matches!(self.kind, Kind::Sglang(..)))
     }
 
     fn ranks(&self) -> u64 {
@@ -193,6 +210,7 @@ fn cases() -> impl Strategy<Value = Case> {
         prop::bool::weighted(0.3),
         prop::collection::vec(1..200_000_u64, 1..6),
         routers(),
+        prop::option::weighted(0.3, (1..60_u64, 0..60_u64, any::<bool>())),
     );
     (rows, kind, fleet, limits, rest).prop_map(|(rows, kind, fleet, limits, rest)| Case {
         rows,
@@ -213,6 +231,7 @@ fn cases() -> impl Strategy<Value = Case> {
         corrected: rest.2,
         steps: rest.3,
         router: rest.4,
+        tiers: rest.5,
     })
 }
 
@@ -244,8 +263,40 @@ fn check_order(record: &RequestRecord) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// What moved between tiers is what was asked for, and no tier holds more than it can.
+fn check_tiers(case: &Case, outcome: &Outcome) -> Result<(), TestCaseError> {
+    let Some((host, disk, objects)) = case.tiers() else {
+        prop_assert!(outcome.tiers.is_empty() && outcome.records.iter().all(|r| r.tiers.is_none()));
+        return Ok(());
+    };
+    let up: u128 = outcome.tiers.iter().map(|pool| pool.links[1].0).sum();
+    let from_below = |tier: usize| -> u128 {
+        let tokens = outcome.records.iter().filter_map(|r| r.tiers).map(|tiers| tiers.tokens[tier]);
+        tokens.map(u128::from).sum::<u128>() * 100_000
+    };
+    // All requests have ended, so what was asked for has arrived.
+    prop_assert_eq!(up, (0..3).map(from_below).sum::<u128>());
+    for (tier, lane) in [(1, 3), (2, 5)] {
+        prop_assert_eq!(outcome.tiers.iter().map(|pool| pool.links[lane].0).sum::<u128>(), from_below(tier));
+    }
+    for pool in &outcome.tiers {
+        let workers = if pool.role == Role::Decode { case.workers.1 } else { case.workers.0.max(2) };
+        let schedulers = u64::from(workers) * case.ranks();
+        prop_assert!(pool.blocks[0] <= host * schedulers && pool.blocks[1] <= disk * schedulers);
+        let block = u128::from(case.block_size) * 100_000;
+        // Nothing is below host memory that did not pass through it, and a block that is there has been copied.
+        prop_assert!(u128::from(pool.blocks[0]) * block <= pool.links[0].0 + pool.links[3].0 + pool.links[5].0);
+        prop_assert!(pool.links[2].0 <= pool.links[0].0 && pool.links[4].0 <= pool.links[0].0);
+        prop_assert!(objects || pool.blocks[2] == 0 && pool.links[4].0 == 0);
+        prop_assert_eq!(u128::from(pool.blocks[2]) * block, pool.links[4].0);
+        prop_assert!(pool.links.iter().all(|(_, share)| (0.0..=1.0 + 1e-9).contains(share)), "{:?}", pool.links);
+    }
+    Ok(())
+}
+
 /// What holds in the end.
 fn check_end(case: &Case, outcome: &Outcome, total: u32) -> Result<(), TestCaseError> {
+    check_tiers(case, outcome)?;
     let count = |status| outcome.records.iter().filter(|r| r.status == status).count() as u32;
     prop_assert_eq!(outcome.records.len() as u32, total);
     prop_assert_eq!(count(FinalStatus::Unfinished), 0);

@@ -19,6 +19,7 @@ use serde_json::{Map, Value};
 use tempfile::TempDir;
 
 const README: &str = include_str!("../README.md");
+const KV_TIERS: &str = include_str!("../docs/kv-tiers.md");
 const RESULTS: &str = include_str!("../docs/report.md");
 
 /// A fenced block: the words after the fence, and the lines.
@@ -28,8 +29,12 @@ struct Block {
 }
 
 fn blocks() -> Vec<Block> {
+    blocks_of(README)
+}
+
+fn blocks_of(text: &'static str) -> Vec<Block> {
     let (mut blocks, mut open): (Vec<Block>, bool) = (Vec::new(), false);
-    for line in README.lines() {
+    for line in text.lines() {
         match line.strip_prefix("```") {
             Some(info) if !open => {
                 blocks.push(Block { info, lines: Vec::new() });
@@ -40,7 +45,7 @@ fn blocks() -> Vec<Block> {
             None => {}
         }
     }
-    assert!(!open, "a block of the README is not closed");
+    assert!(!open, "a block is not closed");
     blocks
 }
 
@@ -143,6 +148,22 @@ fn the_code_compiles_and_runs() -> Result<(), Box<dyn error::Error>> {
     Ok(())
 }
 
+#[test]
+fn the_example_of_kv_tiers_gives_the_figures_shown() {
+    let blocks = blocks_of(KV_TIERS);
+    let of = |info: &str| blocks.iter().find(|block| block.info == info).expect("the page has such a block");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("tiers.json"), of("json title=tiers.json").lines.join("\n")).expect("written");
+    let command = of("sh").lines.join("\n").replace("\\\n", " ");
+    run(folder.path(), &words(command.strip_prefix("dynosim ").expect("a command")));
+    let report = fs::read_to_string(folder.path().join("report.json")).expect("the report was written");
+    let report: Value = serde_json::from_str(&report).expect("the report is JSON");
+    let shown: Value = serde_json::from_str(&of("json").lines.join("\n")).expect("the figures shown are JSON");
+    for (key, value) in shown.as_object().expect("an object") {
+        assert_eq!(&report[key], value, "{key}");
+    }
+}
+
 /// Headings as the fragment of a link spells them.
 fn headings(text: &str) -> impl Iterator<Item = String> {
     text.lines().filter_map(|line| line.strip_prefix('#')).map(|line| {
@@ -157,7 +178,7 @@ fn headings(text: &str) -> impl Iterator<Item = String> {
 
 #[test]
 fn every_link_leads_somewhere() {
-    for (name, text) in [("README.md", README), ("docs/report.md", RESULTS)] {
+    for (name, text) in [("README.md", README), ("docs/report.md", RESULTS), ("docs/kv-tiers.md", KV_TIERS)] {
         let folder = root().join(name);
         let folder = folder.parent().expect("a file has a folder");
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

@@ -8,7 +8,7 @@ use dynosim::perf::Timing;
 use dynosim::report::{Recorder, Report, SessionNames, TimeseriesError, write_rows};
 use dynosim::scenario::{
     EngineConfig, PreemptionMode, Role, Router, Run, ScalingScript, SchedulerKind, Semantics, Sla, SyntheticLoad,
-    TimingOptions, Topology, Traffic, TrafficSource, TransferTiming,
+    TimingOptions, Topology, Traffic, TrafficSource, TransferContention, TransferTiming,
 };
 use dynosim::sim::metrics::{
     Distribution, FinalStatus, HandoffRecord, Outcome, RequestRecord, ScalingEvent, Snapshot, WorkerSnapshot,
@@ -40,6 +40,8 @@ fn engine(role: Role, tp_size: u32) -> EngineConfig {
         kv_bytes_per_token: None,
         kv_transfer_bandwidth: None,
         kv_transfer_timing: TransferTiming::FullPrompt,
+        kv_transfer_contention: TransferContention::Independent,
+        tiers: None,
         preemption_mode: PreemptionMode::Lifo,
         tp_size,
         timing: Timing::default(),
@@ -102,6 +104,7 @@ fn completed(request: u32, arrival: f64, tokens: &[f64]) -> RequestRecord {
         prefill_worker: None,
         decode_worker: Some(1),
         handoff: None,
+        tiers: None,
         status: FinalStatus::Completed,
     }
 }
@@ -131,6 +134,7 @@ fn outcome(records: Vec<RequestRecord>) -> Outcome {
         passes: 17,
         preemptions: 3,
         extrapolated_passes: 0,
+        tiers: Vec::new(),
     }
 }
 

@@ -83,7 +83,7 @@ fn null_engine_limits_mean_no_limit_and_null_blocks_the_default() {
 #[test]
 fn features_that_have_not_landed_are_refused_by_name() {
     for (document, key) in [
-        (engine(json!({ "num_g2_blocks": 1 })), "extra-engine-args.num_g2_blocks"),
+        (engine(json!({ "g1_backend": "kvbm" })), "extra-engine-args.g1_backend"),
         (
             json!({ "trace": "t", "router-config": { "router_prefill_load_model": "aic" } }),
             "router-config.router_prefill_load_model",
@@ -107,6 +107,47 @@ fn settings_without_effect_offline_are_accepted() {
         "handoff_session_timeout_ms": 5, "router_queue_policy": "wspt",
     })));
     assert!(run.unwrap().warnings.is_empty());
+}
+
+#[test]
+fn tiers_that_contradict_other_arguments_are_refused() {
+    for (args, key, cure) in [
+        (json!({ "num_g2_blocks": 9 }), "num_g2_blocks", "give `kv_bytes_per_token`"),
+        (json!({ "num_g3_blocks": 9, "kv_bytes_per_token": 1 }), "num_g3_blocks", "give `num_g2_blocks` too"),
+        (json!({ "enable_g4_storage": true, "num_g2_blocks": 0 }), "enable_g4_storage", "give `num_g2_blocks` too"),
+        (json!({ "num_g2_blocks": 9, "kv_bytes_per_token": 1, "engine_type": "sglang" }), "num_g2_blocks", "use vllm"),
+        (json!({ "num_g2_blocks": 9, "kv_bytes_per_token": 1, "g1_backend": "native" }), "g1_backend", "leave it out"),
+    ] {
+        let text = message(engine(args));
+        assert!(text.starts_with(&format!("`extra-engine-args.{key}`: ")) && text.contains(cure), "{text}");
+    }
+}
+
+#[test]
+fn tiers_take_the_defaults_of_the_reference_and_are_warned_of() {
+    let run = resolve(engine(json!({ "num_g2_blocks": 9, "kv_bytes_per_token": 10, "num_g3_blocks": 0 }))).unwrap();
+    let tiers = aggregated(&run).tiers.unwrap();
+    assert_eq!((tiers.host_blocks, tiers.disk_blocks, tiers.object_store, tiers.batch), (9, 0, false, 32));
+    assert_eq!((tiers.block_bytes, tiers.bandwidth.g1_to_g2, tiers.bandwidth.g2_to_g1), (640, 14.0, 14.0));
+    assert_eq!((tiers.bandwidth.g2_to_g3, tiers.bandwidth.g3_to_g2), (7.0, 7.0));
+    assert_eq!((tiers.bandwidth.g2_to_g4, tiers.bandwidth.g4_to_g2), (4.0, 4.0));
+    assert!(run.warnings.iter().any(|w| w.contains("the reference's published program accepts them and ignores")));
+    let without = resolve(engine(json!({ "offload_batch_size": 4 }))).unwrap();
+    assert!(without.warnings[0].contains("`extra-engine-args.offload_batch_size` has no effect without"));
+}
+
+#[test]
+fn contention_where_no_transfer_takes_time_is_warned_of() {
+    let warnings = |prefill: Value, decode: Value| {
+        let document = json!({ "trace": "t", "prefill-engine-args": prefill, "decode-engine-args": decode });
+        resolve(document).unwrap().warnings
+    };
+    let shared = json!({ "kv_transfer_contention": "shared" });
+    let fast = json!({ "kv_transfer_contention": "shared", "kv_transfer_bandwidth": 1, "kv_bytes_per_token": 1 });
+    assert!(warnings(fast.clone(), json!({})).is_empty());
+    assert!(warnings(shared, json!({}))[0].starts_with("`prefill-engine-args.kv_transfer_contention` has no effect"));
+    assert!(warnings(json!({}), fast)[0].starts_with("`decode-engine-args.kv_transfer_contention` has no effect"));
+    assert!(message(engine(json!({ "kv_transfer_contention": "fair" }))).contains("give independent or shared"));
 }
 
 #[test]
@@ -374,8 +415,12 @@ fn a_run_spelled_out_as_a_document_resolves_to_itself() {
         synthetic(json!({ "turns-per-session": 3, "inter-turn-delay-ms": 0.7 })),
         json!({ "workload": { "preset": "agent" }, "scaling": {
             "interval_ms": 0.3, "steps": [{ "from_ms": 0.1, "target_decode": 2 }] } }),
+        json!({ "trace": "t", "decode-engine-args": {}, "prefill-engine-args": {
+            "kv_transfer_bandwidth": 2.5, "kv_bytes_per_token": 7, "kv_transfer_contention": "shared" } }),
         json!({ "trace": "t", "prefill-engine-args": { "kv_transfer_bandwidth": 2.5 },
             "decode-engine-args": { "kv_transfer_timing_mode": "destination_missing" }, "num-decode-workers": 3 }),
+        engine(json!({ "num_g2_blocks": 5, "num_g3_blocks": 6, "enable_g4_storage": true, "kv_bytes_per_token": 3,
+            "g1_backend": "kvbm", "offload_batch_size": 2, "bandwidth_g2_to_g4_gbps": 0.5 })),
         json!({ "trace": "t", "router-mode": "power-of-two", "router-seed": 5, "router-ties": "lowest-id",
             "router-load-delay-ms": 0.25 }),
         kv(json!({ "overlap_score_weight": 0.3, "router_queue_threshold": 0.5, "router_queue_policy": "wspt" })),

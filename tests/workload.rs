@@ -10,7 +10,7 @@ use dynosim::perf::Timing;
 use dynosim::scenario::{
     AgentPreset, EngineConfig, PreemptionMode, Preset, Role, Router, Run, SchedulerKind, Semantics, Sla,
     SyntheticArrivals, SyntheticLoad, TimingOptions, Topology, TraceFormat, TraceReading, TraceSource, Traffic,
-    TrafficSource, TransferTiming,
+    TrafficSource, TransferContention, TransferTiming,
 };
 use dynosim::time::{SimDuration, SimTime};
 use dynosim::workload::content::{Content, NO_NODE, PromptTrie, TokenStreams};
@@ -67,6 +67,8 @@ fn engine(block_size: u32) -> EngineConfig {
         kv_bytes_per_token: None,
         kv_transfer_bandwidth: None,
         kv_transfer_timing: TransferTiming::FullPrompt,
+        kv_transfer_contention: TransferContention::Independent,
+        tiers: None,
         preemption_mode: PreemptionMode::Lifo,
         tp_size: 1,
         timing: Timing::default(),

@@ -21,6 +21,7 @@ mod requests;
 mod stats;
 mod summary;
 mod table;
+mod tiers;
 mod timeseries;
 
 pub use decisions::{DecisionFile, write_decision};

@@ -102,6 +102,14 @@ struct Row<'a> {
     prefill_route_overlap_tokens: Option<u32>,
     decode_route_overlap_tokens: Option<u32>,
     terminal_status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    onboarded_g2_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    onboarded_g3_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    onboarded_g4_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    onboard_wait_ms: Option<f64>,
 }
 
 impl<'a> Row<'a> {
@@ -150,6 +158,10 @@ impl<'a> Row<'a> {
                 FinalStatus::Failed => "failed",
                 FinalStatus::Unfinished => "unfinished",
             },
+            onboarded_g2_tokens: record.tiers.map(|tiers| tiers.tokens[0]),
+            onboarded_g3_tokens: record.tiers.map(|tiers| tiers.tokens[1]),
+            onboarded_g4_tokens: record.tiers.map(|tiers| tiers.tokens[2]),
+            onboard_wait_ms: record.tiers.map(|tiers| tiers.wait.as_ms()),
         }
     }
 }

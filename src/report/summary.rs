@@ -35,6 +35,9 @@ impl Report {
         let totals = Totals::of(population());
         report.totals(outcome, &totals, wall);
         report.cost(&run.topology, outcome);
+        if !outcome.tiers.is_empty() {
+            report.set("kv_tiers", super::tiers::tiers(outcome));
+        }
         report.latencies(outcome, &Latencies::of(population()));
         if run.sla.is_given() {
             let good = Totals::of(population().filter(|r| is_good(r, &run.sla)));

@@ -9,7 +9,7 @@ use super::load::VERSION;
 use super::router;
 use super::run::{
     EngineConfig, OnMissing, PreemptionMode, Preset, Run, ScalingScript, SchedulerKind, Semantics, SglangPolicy,
-    SglangSettings, SyntheticArrivals, Topology, TrafficSource, TransferTiming,
+    SglangSettings, SyntheticArrivals, Topology, TrafficSource, TransferContention, TransferTiming,
 };
 use super::trace::TraceSource;
 use super::values::Document;
@@ -217,6 +217,25 @@ fn engine(config: &EngineConfig) -> Value {
             "enable_prefix_caching": config.enable_prefix_caching,
             "enable_chunked_prefill": config.enable_chunked_prefill,
         })));
+    }
+    if let Some(tiers) = &config.tiers {
+        let speed = &tiers.bandwidth;
+        map.extend(as_map(json!({
+            "num_g2_blocks": tiers.host_blocks,
+            "num_g3_blocks": tiers.disk_blocks,
+            "enable_g4_storage": tiers.object_store,
+            "g1_backend": "kvbm",
+            "offload_batch_size": tiers.batch,
+            "bandwidth_g1_to_g2_gbps": speed.g1_to_g2,
+            "bandwidth_g2_to_g1_gbps": speed.g2_to_g1,
+            "bandwidth_g2_to_g3_gbps": speed.g2_to_g3,
+            "bandwidth_g3_to_g2_gbps": speed.g3_to_g2,
+            "bandwidth_g2_to_g4_gbps": speed.g2_to_g4,
+            "bandwidth_g4_to_g2_gbps": speed.g4_to_g2,
+        })));
+    }
+    if config.kv_transfer_contention == TransferContention::Shared {
+        map.insert("kv_transfer_contention".to_owned(), json!("shared"));
     }
     if let Some(policy) = config.router_queue_policy {
         map.insert("router_queue_policy".to_owned(), json!(policy.word()));

@@ -1,4 +1,4 @@
-//! Engine arguments to [`EngineConfig`]: defaults, rules between arguments, and what has not landed.
+//! Engine arguments to [`EngineConfig`]: defaults, and rules between arguments.
 
 use std::path::Path;
 
@@ -11,8 +11,10 @@ use super::error::ScenarioError;
 use super::fields::{ENGINE, check};
 use super::router::QueuePolicy;
 use super::run::{
-    EngineConfig, PreemptionMode, Role, SchedulerKind, SglangPolicy, SglangSettings, Speculation, TransferTiming,
+    EngineConfig, PreemptionMode, Role, SchedulerKind, SglangPolicy, SglangSettings, Speculation, TransferContention,
+    TransferTiming,
 };
+use super::tiers::tiers;
 use super::timing::TimingContext;
 
 /// Acceptance of the draft positions unless given.
@@ -30,7 +32,6 @@ pub(super) fn build(
 ) -> Result<EngineConfig, ScenarioError> {
     check(map, ENGINE, path)?;
     let args = Args::new(map, path);
-    refuse_unsupported(&args)?;
     check_role(&args, role)?;
     let (scheduler, block_size) = scheduler(&args, warnings)?;
     if scheduler != SchedulerKind::Vllm && args.get("max_model_len").is_some() {
@@ -49,6 +50,7 @@ pub(super) fn build(
     }
     let max_num_batched_tokens = args.limit("max_num_batched_tokens", 8_192);
     let settled = timing.settle(&args, bases, block_size, max_num_batched_tokens, warnings)?;
+    let tiers = tiers(&args, &scheduler, block_size, settled.kv_bytes_per_token, warnings)?;
     Ok(EngineConfig {
         role,
         scheduler,
@@ -71,6 +73,8 @@ pub(super) fn build(
         } else {
             TransferTiming::FullPrompt
         },
+        tiers,
+        kv_transfer_contention: contention(&args, role, settled.kv_bytes_per_token, warnings),
         preemption_mode: if is_vllm && args.says("preemption_mode", "fifo") {
             PreemptionMode::Fifo
         } else {
@@ -83,21 +87,21 @@ pub(super) fn build(
     })
 }
 
-/// Refuses by name what would change results and has not landed.
-fn refuse_unsupported(args: &Args) -> Result<(), ScenarioError> {
-    let refuse = |name: &str, what: &str, cure: &str| Err(ScenarioError::not_yet(args.key(name), what, cure));
-    for name in ["num_g2_blocks", "num_g3_blocks"] {
-        if args.whole(name).is_some_and(|blocks| blocks > 0) {
-            return refuse(name, "KV offload", "leave it out or give 0");
-        }
+/// Whether hand-off transfers share a link; says so where the word has no effect.
+fn contention(args: &Args, role: Role, bytes: Option<u64>, warnings: &mut Vec<String>) -> TransferContention {
+    let name = "kv_transfer_contention";
+    if !args.says(name, "shared") {
+        return TransferContention::Independent;
     }
-    if args.flag("enable_g4_storage") == Some(true) {
-        return refuse("enable_g4_storage", "KV offload", "leave it out or give false");
-    }
-    if args.text("g1_backend") == Some("kvbm") {
-        return refuse("g1_backend", "the kvbm block manager", "use native");
-    }
-    Ok(())
+    let takes_time = bytes.is_some_and(|bytes| bytes > 0) && args.number("kv_transfer_bandwidth").unwrap_or(0.0) > 0.0;
+    let lack = match role {
+        Role::Prefill if takes_time => None,
+        Role::Prefill => Some("without `kv_bytes_per_token` and `kv_transfer_bandwidth`: transfers take no time"),
+        Role::Aggregated => Some("where nothing is handed over"),
+        Role::Decode => Some("here: the prefill workers' arguments say how KV is sent"),
+    };
+    warnings.extend(lack.map(|lack| format!("`{}` has no effect {lack}.", args.key(name))));
+    TransferContention::Shared
 }
 
 /// The scheduler and its block size.

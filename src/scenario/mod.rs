@@ -37,6 +37,7 @@ mod resolve;
 mod router;
 pub mod run;
 mod schema;
+mod tiers;
 mod timing;
 mod trace;
 mod traffic;

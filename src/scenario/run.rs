@@ -195,7 +195,7 @@ pub enum Topology {
 }
 
 /// What a worker's engine does with a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// Prefill and decode.
     Aggregated,
@@ -231,6 +231,49 @@ pub enum TransferTiming {
     FullPrompt,
     /// The blocks the destination lacks.
     DestinationMissing,
+}
+
+/// What happens to transfers that are under way at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransferContention {
+    /// Each has the whole bandwidth, as in the reference.
+    Independent,
+    /// Those that leave one prefill worker share its bandwidth equally.
+    Shared,
+}
+
+/// KV tiers below the GPU (G1) of every scheduler.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TierConfig {
+    /// Blocks of host memory (G2) per scheduler, at least 1.
+    pub host_blocks: u64,
+    /// Blocks of disk (G3) per scheduler; 0 is none.
+    pub disk_blocks: u64,
+    /// Whether the workers of a pool share an object store (G4) without bounds.
+    pub object_store: bool,
+    /// Blocks copied from G1 to G2 together, at least 1.
+    pub batch: u32,
+    /// Bytes of a block, at least 1.
+    pub block_bytes: u64,
+    /// How fast the tiers are.
+    pub bandwidth: TierBandwidth,
+}
+
+/// Bandwidths between tiers in GB/s (1e9 bytes); 0 has no limit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TierBandwidth {
+    /// GPU to host memory, per scheduler.
+    pub g1_to_g2: f64,
+    /// Host memory to GPU, per scheduler.
+    pub g2_to_g1: f64,
+    /// Host memory to disk, shared by the workers of a pool, as are those below.
+    pub g2_to_g3: f64,
+    /// Disk to host memory.
+    pub g3_to_g2: f64,
+    /// Host memory to object store.
+    pub g2_to_g4: f64,
+    /// Object store to host memory.
+    pub g4_to_g2: f64,
 }
 
 /// Speculative decoding: drafts of `accept_rates.len()` tokens, accepted one after another.
@@ -314,6 +357,10 @@ pub struct EngineConfig {
     pub kv_transfer_bandwidth: Option<f64>,
     /// What the transfer carries.
     pub kv_transfer_timing: TransferTiming,
+    /// Whether transfers share that link; read from the prefill engine.
+    pub kv_transfer_contention: TransferContention,
+    /// KV tiers below the GPU, if any; not with SGLang.
+    pub tiers: Option<TierConfig>,
     /// Who gives way, in vLLM.
     pub preemption_mode: PreemptionMode,
     /// Tensor-parallel size, for GPU accounting; at least 1.

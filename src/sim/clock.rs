@@ -1,10 +1,11 @@
 //! The virtual clock and the agenda of what is due.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use bevy::prelude::*;
 
+use crate::scenario::Role;
 use crate::time::SimTime;
 
 /// Where the run stands.
@@ -31,6 +32,12 @@ pub enum Due {
     PassEnd(Entity),
     /// A KV transfer arrives.
     Transfer(u32),
+    /// The next transfer over the link of a prefill worker arrives; moves when others join.
+    Link(Entity),
+    /// A copy between KV tiers of a worker ends; moves when others join.
+    Copies(Entity),
+    /// A copy over a link that the workers of a pool share ends; moves when others join.
+    SharedCopies(Role),
     /// A worker has started.
     WorkerReady(Entity),
     /// The scaling script is consulted.
@@ -43,9 +50,14 @@ impl Due {
         u8::from(self == Self::ScalingTick)
     }
 
+    /// Whether its time may change after it was entered.
+    fn moves(self) -> bool {
+        matches!(self, Self::Link(_) | Self::Copies(_) | Self::SharedCopies(_))
+    }
+
     /// Whether a request moves on by it; a run is not over before.
     fn is_work(self) -> bool {
-        matches!(self, Self::PassEnd(_) | Self::Transfer(_))
+        matches!(self, Self::PassEnd(_) | Self::Transfer(_) | Self::Link(_))
     }
 }
 
@@ -59,6 +71,8 @@ pub struct Agenda {
     heap: BinaryHeap<Reverse<(SimTime, u8, u64, Slot)>>,
     entered: u64,
     work: usize,
+    /// Sequence numbers of the entries that may move: an older entry of the same kind does not count.
+    moving: BTreeMap<Due, (u64, SimTime)>,
 }
 
 /// Carries a [`Due`] through the heap without taking part in its order (the sequence number is unique).
@@ -90,6 +104,31 @@ impl Agenda {
         self.entered += 1;
     }
 
+    /// Enters `due` at `at`, or nowhere, in place of the entry it has.
+    pub fn move_to(&mut self, at: Option<SimTime>, due: Due) {
+        if self.moving.get(&due).map(|(_, at)| *at) == at {
+            return;
+        }
+        if self.moving.remove(&due).is_some() {
+            self.work -= usize::from(due.is_work());
+        }
+        if let Some(at) = at {
+            self.moving.insert(due, (self.entered, at));
+            self.enter(at, due);
+        }
+        self.drop_moved();
+    }
+
+    /// Keeps entries that have moved away from the head.
+    fn drop_moved(&mut self) {
+        while let Some(Reverse((_, _, sequence, Slot(due)))) = self.heap.peek() {
+            if !due.moves() || self.moving.get(due).is_some_and(|(current, _)| current == sequence) {
+                return;
+            }
+            self.heap.pop();
+        }
+    }
+
     /// The next entry.
     pub fn peek(&self) -> Option<(SimTime, Due)> {
         self.heap.peek().map(|Reverse((at, _, _, slot))| (*at, slot.0))
@@ -99,6 +138,7 @@ impl Agenda {
     pub fn take(&mut self) -> Option<Entry> {
         let Reverse(entry) = self.heap.pop()?;
         self.work -= usize::from(entry.3.0.is_work());
+        self.drop_moved();
         Some(Entry(entry))
     }
 
@@ -116,7 +156,16 @@ impl Agenda {
         }
         self.heap.pop();
         self.work -= usize::from(due.is_work());
+        if due.moves() {
+            self.moving.remove(&due);
+        }
+        self.drop_moved();
         Some(due)
+    }
+
+    /// Whether KV is being copied between tiers, which a request may wait for.
+    pub fn has_copies(&self) -> bool {
+        self.moving.keys().any(|due| matches!(due, Due::Copies(_) | Due::SharedCopies(_)))
     }
 
     /// Whether anything that moves a request is due.

@@ -8,13 +8,14 @@ use std::collections::{HashMap, VecDeque};
 
 use bevy::prelude::*;
 
-use crate::scenario::{EngineConfig, TransferTiming};
+use crate::scenario::{EngineConfig, TransferContention, TransferTiming};
 use crate::time::{SimDuration, SimTime};
 use crate::workload::Hint;
 
 use super::arrivals::Arrivals;
 use super::clock::{Agenda, Due};
 use super::engine::{EngineEvent, Job, Reservation};
+use super::link::Link;
 use super::request::{News, NewsItem, SessionEnd};
 use super::router::{Ask, Dispatch, Placement, Routed, Routing};
 
@@ -104,6 +105,8 @@ pub struct Handoffs {
     closing: HashMap<u32, SessionEnd>,
     /// Records of requests that ended before their source was released.
     ended: HashMap<u32, usize>,
+    /// Where transfers share: the link that leads out of each prefill worker.
+    links: HashMap<Entity, Link<u32>>,
 }
 
 impl Handoffs {
@@ -174,6 +177,15 @@ impl Handoffs {
         self.queue.push_back(Action::Activate(request));
     }
 
+    /// Transfers that leave `source` and are over at `now` arrive. Returns when the next one does.
+    pub fn link_delivers(&mut self, source: Entity, now: SimTime) -> Option<SimTime> {
+        let link = self.links.get_mut(&source)?;
+        while let Some(request) = link.ended(now) {
+            self.queue.push_back(Action::Activate(request));
+        }
+        link.next_end()
+    }
+
     /// A worker became active: actions that found none are tried again.
     pub fn retry_unplaced(&mut self) {
         self.queue.append(&mut self.unplaced);
@@ -208,21 +220,36 @@ impl Handoffs {
     }
 }
 
-/// How long a transfer takes with the prefill engine's settings.
-fn transfer_time(source: &EngineConfig, prompt: u32, missing: u64) -> SimDuration {
-    let (Some(bytes), Some(bandwidth)) = (source.kv_bytes_per_token, source.kv_transfer_bandwidth) else {
-        return SimDuration::ZERO;
-    };
-    if bandwidth <= 0.0 {
-        return SimDuration::ZERO;
+/// What a transfer carries, and how fast, with the prefill engine's settings.
+#[derive(Debug, Clone, Copy)]
+struct Cargo {
+    tokens: u64,
+    bytes_per_token: u64,
+    /// GB/s, above zero.
+    bandwidth: f64,
+}
+
+impl Cargo {
+    /// `None` when the transfer takes no time.
+    fn of(source: &EngineConfig, prompt: u32, missing: u64) -> Option<Self> {
+        let (bytes_per_token, bandwidth) = (source.kv_bytes_per_token?, source.kv_transfer_bandwidth?);
+        let tokens = match source.kv_transfer_timing {
+            TransferTiming::FullPrompt => u64::from(prompt),
+            TransferTiming::DestinationMissing => missing,
+        };
+        (bandwidth > 0.0).then_some(Self { tokens, bytes_per_token, bandwidth })
     }
-    let tokens = match source.kv_transfer_timing {
-        TransferTiming::FullPrompt => u64::from(prompt),
-        TransferTiming::DestinationMissing => missing,
-    };
-    let ms = tokens as f64 * bytes as f64 / (bandwidth * 1e9) * 1000.0;
-    // Slower than the clock can tell means never.
-    SimDuration::from_ms(ms).unwrap_or(SimDuration::from_nanos(u64::MAX))
+
+    fn bytes(self) -> u64 {
+        self.tokens.saturating_mul(self.bytes_per_token)
+    }
+
+    /// Time it takes when nobody shares the link.
+    fn time(self) -> SimDuration {
+        let ms = self.tokens as f64 * self.bytes_per_token as f64 / (self.bandwidth * 1e9) * 1000.0;
+        // Slower than the clock can tell means never.
+        SimDuration::from_ms(ms).unwrap_or(SimDuration::from_nanos(u64::MAX))
+    }
 }
 
 /// Whether hand-offs have something to do at this instant.
@@ -253,11 +280,15 @@ pub fn run_handoffs(
                 let (fleet, handoffs) = (&routing.fleet, &mut routing.dispatch.handoffs);
                 let Some(handoff) = handoffs.open.get(&request) else { continue };
                 let Some(pool) = fleet.entry_pool() else { continue };
-                let delay = transfer_time(&pool.config, handoff.prompt, missing);
-                if delay.is_zero() {
-                    handoffs.queue.push_back(Action::Activate(request));
-                } else {
-                    agenda.enter(now + delay, Due::Transfer(request));
+                let cargo = Cargo::of(&pool.config, handoff.prompt, missing).filter(|cargo| !cargo.time().is_zero());
+                match (cargo, handoff.source, pool.config.kv_transfer_contention) {
+                    (None, ..) => handoffs.queue.push_back(Action::Activate(request)),
+                    (Some(cargo), Some(source), TransferContention::Shared) => {
+                        let link = handoffs.links.entry(source).or_insert_with(|| Link::new(Some(cargo.bandwidth)));
+                        link.begin(now, request, cargo.bytes());
+                        agenda.move_to(link.next_end(), Due::Link(source));
+                    }
+                    (Some(cargo), ..) => agenda.enter(now + cargo.time(), Due::Transfer(request)),
                 }
             }
             Action::Activate(request) => {

@@ -10,6 +10,7 @@
 //! | [`RouterPlugin`](router::RouterPlugin) | `Completions`, `Routing` | what workers did is heard; requests get a worker |
 //! | [`EnginesPlugin`] | `Completions`, `Engines` | forward passes end and start |
 //! | [`HandoffPlugin`] | `Lifecycle`, `Handoff` | prefill to decode: hold, reserve, transfer, activate, release |
+//! | [`TiersPlugin`] | `Completions`, `Engines` | KV is copied between tiers; only in runs that have any |
 //! | [`ScalingPlugin`] | `Lifecycle`, `Scaling` | workers start, drain and disappear |
 
 pub mod arrivals;
@@ -17,6 +18,7 @@ pub mod clock;
 pub mod engine;
 pub mod handoff;
 pub mod kv;
+pub mod link;
 pub mod metrics;
 pub mod passes;
 pub mod planner;
@@ -24,6 +26,7 @@ pub mod request;
 pub mod router;
 pub mod scaling;
 mod simulation;
+pub mod tiers;
 pub mod worker;
 
 use bevy::app::{App, Plugin};
@@ -81,6 +84,10 @@ pub struct RunFacts {
     /// Whether a closed loop is looked at between the passes of the only worker, as the reference does there, so that
     /// think times end at a pass boundary.
     pub pulls_between_passes: bool,
+    /// Tokens per KV block.
+    pub block_size: u32,
+    /// Whether any worker has KV tiers below its GPU.
+    pub has_tiers: bool,
     /// Whether requests carry planned outputs, which prefill workers then produce in full.
     pub planned_outputs: bool,
 }
@@ -133,6 +140,22 @@ impl Plugin for HandoffPlugin {
     }
 }
 
+/// KV tiers below the GPU.
+#[derive(Debug, Default)]
+pub struct TiersPlugin;
+
+impl Plugin for TiersPlugin {
+    fn build(&self, app: &mut App) {
+        app.add_systems(
+            SimStep,
+            (
+                tiers::end_copies.before(passes::complete_passes).in_set(SimSet::Completions),
+                tiers::await_copies.after(SimSet::Engines).before(SimSet::Scaling),
+            ),
+        );
+    }
+}
+
 /// Workers come and go.
 #[derive(Debug, Default)]
 pub struct ScalingPlugin;
@@ -157,6 +180,8 @@ pub struct SimPlugin {
     pub router_listens: bool,
     /// Whether a router may hold requests back.
     pub router_queues: bool,
+    /// Whether workers have KV tiers below their GPUs.
+    pub tiers: bool,
 }
 
 impl Plugin for SimPlugin {
@@ -184,5 +209,8 @@ impl Plugin for SimPlugin {
                 HandoffPlugin,
                 ScalingPlugin,
             ));
+        if self.tiers {
+            app.add_plugins(TiersPlugin);
+        }
     }
 }

@@ -231,6 +231,10 @@ pub fn run_on(
         }
         return;
     }
+    if facts.has_tiers {
+        // A pass may begin a copy that others wait for: rounds take everything in order.
+        return;
+    }
     while let Some((at, Due::PassEnd(entity))) = agenda.peek() {
         if at >= until {
             return;

@@ -10,7 +10,7 @@ use super::arrivals::Arrivals;
 use super::engine::{Ended, EngineEvent};
 use super::handoff::Handoffs;
 use super::kv::PromptIndex;
-use super::metrics::{FinalStatus, HandoffRecord, RequestRecord};
+use super::metrics::{FinalStatus, HandoffRecord, RequestRecord, TierRecord};
 
 /// Index of a request in its workload.
 #[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +105,7 @@ impl SessionEnd {
 
 /// Applies the news to the request entities; whoever ended becomes a record and tells its session.
 pub fn apply_news(
+    facts: Res<RunFacts>,
     mut commands: Commands,
     mut news: ResMut<News>,
     mut requests: ResMut<Requests>,
@@ -117,6 +118,7 @@ pub fn apply_news(
         let (EngineEvent::Admitted { request, .. }
         | EngineEvent::Ended { request, .. }
         | EngineEvent::FirstToken { request }
+        | EngineEvent::BroughtUp { request, .. }
         | EngineEvent::Held { request }) = item.event;
         let Some(entity) = requests.entities.get(request as usize).copied().flatten() else { continue };
         let Ok((mut timeline, mut phase)) = timelines.get_mut(entity) else { continue };
@@ -127,6 +129,13 @@ pub fn apply_news(
                 *phase = if item.role == Role::Decode { Phase::Decoding } else { Phase::Running };
             }
             EngineEvent::FirstToken { .. } => {}
+            EngineEvent::BroughtUp { got, .. } => {
+                let record = record.tiers.get_or_insert_default();
+                for (sum, blocks) in record.tokens.iter_mut().zip(got.blocks) {
+                    *sum += u64::from(blocks) * u64::from(facts.block_size);
+                }
+                record.wait += got.wait;
+            }
             EngineEvent::Held { .. } => *phase = Phase::Transferring,
             EngineEvent::Ended { how, tokens, first, second, last, .. } => {
                 record.status = match how {
@@ -195,6 +204,7 @@ pub fn new_record(facts: &RunFacts, request: u32, arrival: SimTime, prompt: u32,
         prefill_worker: None,
         decode_worker: None,
         handoff: facts.disaggregated.then(HandoffRecord::default),
+        tiers: facts.has_tiers.then(TierRecord::default),
         status: FinalStatus::Unfinished,
     }
 }

@@ -47,8 +47,13 @@ pub fn activate_ready_workers(
 
 /// KV transfers that end now.
 pub fn complete_transfers(clock: Res<VirtualClock>, mut agenda: ResMut<Agenda>, mut handoffs: ResMut<Handoffs>) {
-    while let Some(Due::Transfer(request)) = agenda.take_if(clock.now, |due| matches!(due, Due::Transfer(_))) {
-        handoffs.arrived(request);
+    let is_transfer = |due| matches!(due, Due::Transfer(_) | Due::Link(_));
+    while let Some(due) = agenda.take_if(clock.now, is_transfer) {
+        match due {
+            Due::Transfer(request) => handoffs.arrived(request),
+            Due::Link(source) => agenda.move_to(handoffs.link_delivers(source, clock.now), due),
+            _ => {}
+        }
     }
 }
 

@@ -12,8 +12,8 @@ use super::arrivals::{Arrivals, Unrouted};
 use super::clock::{Agenda, Due, VirtualClock};
 use super::engine::{EngineEvent, GapCounts, Scheduler};
 use super::handoff::Handoffs;
-use super::kv::PromptIndex;
-use super::metrics::{FinalStatus, Outcome, Snapshot, WorkerSnapshot, WorkerState};
+use super::kv::{Lane, PromptIndex};
+use super::metrics::{FinalStatus, Outcome, Snapshot, TierTotals, WorkerSnapshot, WorkerState};
 use super::planner::{self, Planner, PlannerRun};
 use super::request::{News, NewsItem, Requests, Timeline, add_tokens};
 use super::router::{DecisionSink, Decisions, Routers};
@@ -87,7 +87,8 @@ impl Simulation {
             return Err(SimError::Schedule("no pool of workers".into()));
         };
         let arrivals = Arrivals::new(workload);
-        let independent = !disaggregated && fixed_fleet && arrivals.is_flat();
+        let has_tiers = engines.iter().any(|engine| engine.tiers.is_some());
+        let independent = !disaggregated && fixed_fleet && arrivals.is_flat() && !has_tiers;
         let uncouples = independent && routers.can_queue();
         let facts = RunFacts {
             semantics: run.semantics,
@@ -101,12 +102,18 @@ impl Simulation {
                 && pools.iter().any(|(_, e)| matches!(e.scheduler, SchedulerKind::Sglang(_))),
             independent,
             meets_at_arrivals: independent && routers.listens(),
+            block_size: engines.first().map_or(1, |engine| engine.block_size),
+            has_tiers,
             planned_outputs,
         };
 
         let facts = RunFacts { pulls_between_passes: facts.single_worker && arrivals.is_closed_loop(), ..facts };
         let mut app = App::empty();
-        app.add_plugins(SimPlugin { router_listens: routers.listens(), router_queues: routers.can_queue() });
+        app.add_plugins(SimPlugin {
+            router_listens: routers.listens(),
+            router_queues: routers.can_queue(),
+            tiers: has_tiers,
+        });
         let mut world = std::mem::take(app.world_mut());
         let mut fleet = Fleet { pools: Vec::new(), retired: Vec::new() };
         for (workers, engine) in pools {
@@ -224,7 +231,7 @@ impl Simulation {
         let agenda = self.world.resource::<Agenda>();
         let arrival = self.world.resource::<Arrivals>().next_time();
         let wake = self.world.resource::<Routers>().next_wake();
-        if agenda.has_work() || arrival.is_some() || wake.is_some() || !self.is_stuck() {
+        if agenda.has_work() || agenda.has_copies() || arrival.is_some() || wake.is_some() || !self.is_stuck() {
             return false;
         }
         match agenda.peek() {
@@ -586,6 +593,7 @@ impl Simulation {
         } else {
             seconds(Role::Decode) + seconds(Role::Aggregated)
         };
+        let tiers = self.tier_totals(&ranks, last_event);
         Outcome {
             records,
             itl,
@@ -599,6 +607,35 @@ impl Simulation {
             passes,
             preemptions,
             extrapolated_passes,
+            tiers,
         }
+    }
+
+    /// What moved between KV tiers; `ranks` are all schedulers there were.
+    fn tier_totals(&self, ranks: &[Scheduler], end: SimTime) -> Vec<TierTotals> {
+        let pools = self.world.resource::<Fleet>().pools.iter();
+        let totals = pools.filter_map(|pool| {
+            let shared = pool.tiers.as_ref()?;
+            let own = ranks.iter().filter(|rank| rank.role() == pool.role).filter_map(|rank| rank.tiers());
+            let scheduler_seconds = pool.provisioned as f64 / 1e9 * f64::from(pool.config.dp_size);
+            let share = |busy: f64, seconds: f64| if seconds > 0.0 { busy / seconds } else { 0.0 };
+            let mut totals = TierTotals { role: pool.role, links: [(0, 0.0); 6], blocks: [0; 3], not_copied: [0; 2] };
+            for usage in own.map(|tiers| tiers.usage(end)) {
+                for way in 0..2 {
+                    totals.links[way].0 += usage.bytes[way];
+                    totals.links[way].1 += share(usage.busy_seconds[way], scheduler_seconds);
+                    totals.blocks[way] += usage.blocks[way];
+                }
+                totals.not_copied[0] += usage.present;
+                totals.not_copied[1] += usage.dropped;
+            }
+            for (lane, total) in Lane::ALL.into_iter().zip(&mut totals.links[2..]) {
+                let (bytes, busy) = shared.usage(lane, end);
+                *total = (bytes, share(busy, end.as_secs()));
+            }
+            totals.blocks[2] = shared.objects();
+            Some(totals)
+        });
+        totals.collect()
     }
 }

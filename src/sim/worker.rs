@@ -10,7 +10,7 @@ use crate::time::SimTime;
 
 use super::engine::{Job, Scheduler};
 use super::handoff::Action;
-use super::kv::PromptIndex;
+use super::kv::{KvTiers, PromptIndex, SharedTiers};
 use super::metrics::WorkerState;
 use super::router::Routers;
 
@@ -84,6 +84,8 @@ pub struct Pool {
     pub next_id: u32,
     /// Provisioned time so far, worker-nanoseconds.
     pub provisioned: u128,
+    /// What its workers share of the KV tiers below their GPUs.
+    pub tiers: Option<SharedTiers>,
     timer: PassTimer,
 }
 
@@ -108,6 +110,7 @@ impl Pool {
             watched: false,
             next_id: 0,
             provisioned: 0,
+            tiers: config.tiers.as_ref().map(SharedTiers::new),
             timer: PassTimer::new(&config.timing, config.timer_setup()),
         }
     }
@@ -131,6 +134,9 @@ impl Pool {
                 scheduler.report_to_router(cache, first_tokens);
                 if self.watched {
                     scheduler.watch().watch();
+                }
+                if let (Some(tiers), Some(shared)) = (&self.config.tiers, &self.tiers) {
+                    scheduler.attach_tiers(KvTiers::new(tiers, shared.clone()));
                 }
                 scheduler
             })

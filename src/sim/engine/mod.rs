@@ -12,11 +12,13 @@
 //! | `speculative` | bursts of accepted draft tokens |
 //! | `transfer` | both ends of a hand-off: held sources, pending and reserved destinations |
 //! | `watch` | what somebody outside sees of passes |
+//! | `bring_up` | requests that wait for KV from lower tiers |
 //! | `sglang` | SGLang: its scheduler on a radix cache |
 //! | `gaps` | how often each gap between tokens occurred |
 //! | `tokens` | when tokens were emitted, without storing each |
 
 mod batch;
+mod bring_up;
 mod gaps;
 mod guarantee;
 mod pass;

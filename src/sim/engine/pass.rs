@@ -6,6 +6,7 @@
 use crate::perf::{DecodeLoad, PrefillChunk};
 use crate::time::{SimDuration, SimTime};
 
+use super::bring_up::BringUp;
 use super::schedule::{Cached, PassState, Scheduled};
 use super::scheduler::{BlockedHead, Ended, EngineEvent, FirstTokens, Status, VllmScheduler};
 use super::tokens::{Lap, TokenLog};
@@ -54,6 +55,8 @@ impl VllmScheduler {
     /// Forms the pass that starts `now`.
     pub fn form(&mut self, now: SimTime) -> Formed {
         self.break_livelock();
+        self.advance_tiers(now);
+        self.unpark();
         self.pass += 1;
         self.last_start = now;
         let mut pass = PassState { budget: self.budget(), ..PassState::default() };
@@ -69,15 +72,18 @@ impl VllmScheduler {
         }
         let mut emits = self.batch.members() > 0 || !self.finished.is_empty();
         let mut reserved = 0;
+        let mut scheduled = pass.scheduled;
         if emits && self.sampler.is_some() {
             emits = self.reserve_bursts();
             reserved = self.burst_blocks;
+            // Who has all tokens and waits with them for copies to a lower tier got nothing.
+            scheduled &= emits || !self.pool.waits_for_copies() || pass.budget < self.budget();
         }
         let (duration, occupancy) = self.duration(&pass, emits, reserved);
         if self.watch.is_watched() {
             self.describe(&early);
         }
-        let worked = pass.scheduled || emits || !early.is_empty() || !self.rejected.is_empty() || self.has_events();
+        let worked = scheduled || emits || !early.is_empty() || !self.rejected.is_empty() || self.has_events();
         self.ended_early = early;
         self.ended_early.clear();
         self.passes += u64::from(worked);
@@ -194,7 +200,7 @@ impl VllmScheduler {
         }
         while index < self.running.len() && pass.budget > 0 {
             match self.schedule(self.running[index], None, pass) {
-                Scheduled::Yes(_) => index += 1,
+                Scheduled::Yes(_) | Scheduled::Waits => index += 1,
                 Scheduled::GaveWay => {}
                 Scheduled::Blocked => break,
             }
@@ -234,6 +240,11 @@ impl VllmScheduler {
                     self.rejected.push((id, how));
                 }
                 Candidate::Admit(id, cached) => {
+                    match self.bring_up(id) {
+                        BringUp::Nothing => {}
+                        BringUp::Parked => continue,
+                        BringUp::Waits => break,
+                    }
                     let Scheduled::Yes(used) = self.schedule(id, Some(cached), pass) else { break };
                     let slot = &self.slots[id as usize];
                     let request = slot.job.request;

@@ -1,8 +1,8 @@
 //! One data-parallel rank: a scheduler of either kind behind one interface.
 
 use crate::perf::PassTimer;
-use crate::scenario::{EngineConfig, SchedulerKind, Semantics};
-use crate::sim::kv::{KvEvents, PromptIndex};
+use crate::scenario::{EngineConfig, Role, SchedulerKind, Semantics};
+use crate::sim::kv::{KvEvents, KvTiers, PromptIndex};
 use crate::time::SimTime;
 
 use super::gaps::GapCounts;
@@ -27,7 +27,7 @@ pub enum Scheduler {
 pub struct KvUse {
     /// Owned by requests or reserved for them.
     pub active: u32,
-    /// Kept for reuse only.
+    /// Kept for reuse only, or being copied to a lower tier.
     pub cached: u32,
     /// Never used or given back.
     pub free: u32,
@@ -85,8 +85,42 @@ impl Scheduler {
     /// The KV blocks.
     pub fn kv(&self) -> KvUse {
         match self {
-            Self::Vllm(s) => KvUse { active: s.pool().active(), cached: s.pool().cached(), free: s.pool().free() },
+            Self::Vllm(s) => {
+                let pool = s.pool();
+                KvUse { active: pool.active(), cached: pool.cached() + pool.leaving(), free: pool.free() }
+            }
             Self::Sglang(s) => KvUse { active: s.tree().active(), cached: s.tree().evictable(), free: s.tree().free() },
+        }
+    }
+
+    /// Gives the scheduler tiers below its GPU; SGLang has none.
+    pub fn attach_tiers(&mut self, tiers: KvTiers) {
+        if let Self::Vllm(s) = self {
+            s.attach_tiers(tiers);
+        }
+    }
+
+    /// The tiers below its GPU.
+    pub fn tiers(&self) -> Option<&KvTiers> {
+        match self {
+            Self::Vllm(s) => s.pool().tiers.as_deref(),
+            Self::Sglang(_) => None,
+        }
+    }
+
+    /// The tiers below its GPU.
+    pub fn tiers_mut(&mut self) -> Option<&mut KvTiers> {
+        match self {
+            Self::Vllm(s) => s.tiers_mut(),
+            Self::Sglang(_) => None,
+        }
+    }
+
+    /// Copies between tiers that are over by `now` take effect. Returns whether places have become free.
+    pub fn advance_tiers(&mut self, now: SimTime) -> bool {
+        match self {
+            Self::Vllm(s) => s.advance_tiers(now),
+            Self::Sglang(_) => false,
         }
     }
 
@@ -118,6 +152,11 @@ impl Scheduler {
     /// Output tokens emitted to clients so far.
     pub fn emitted(&self) -> u64 {
         either!(self, s => s.emitted())
+    }
+
+    /// The part it plays.
+    pub fn role(&self) -> Role {
+        either!(self, s => s.role())
     }
 
     /// Whether tokens made here are seen by clients.

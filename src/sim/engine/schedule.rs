@@ -30,6 +30,8 @@ pub(super) enum Scheduled {
     Yes(u32),
     /// Nothing for it, and nothing for those behind it.
     Blocked,
+    /// Nothing for it until blocks have been copied to a lower tier; others may go on.
+    Waits,
     /// It gave way itself.
     GaveWay,
 }
@@ -134,6 +136,9 @@ impl VllmScheduler {
                         slot.registered =
                             slot.registered.max(from_cache).max(if held_blocks == 0 { begin / size } else { 0 });
                         break;
+                    }
+                    if self.pool.waits_for_copies() {
+                        return Scheduled::Waits;
                     }
                     self.settle_batch();
                     let Some(victim) = self.preempt() else {

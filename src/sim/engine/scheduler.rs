@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::perf::{PassTimer, PrefillChunk};
 use crate::scenario::{EngineConfig, PreemptionMode, Role, SchedulerKind, Semantics};
-use crate::sim::kv::{Held, Hit, Home, KvEvents, KvPool, PromptIndex, Segment};
+use crate::sim::kv::{FromTiers, Held, Hit, Home, KvEvents, KvPool, PromptIndex, Segment};
 use crate::time::SimTime;
 
 use super::batch::DecodeBatch;
@@ -81,6 +81,13 @@ pub enum EngineEvent {
         /// Index of the request.
         request: u32,
     },
+    /// Blocks came up from lower tiers.
+    BroughtUp {
+        /// Index of the request.
+        request: u32,
+        /// How many, and how long that took.
+        got: FromTiers,
+    },
     /// Prefill is over; blocks are held for the hand-off.
     Held {
         /// Index of the request.
@@ -97,7 +104,7 @@ impl EngineEvent {
     /// Whether others must hear of it at once, when `first_tokens` says so of those.
     pub(super) fn is_news(&self, first_tokens: FirstTokens) -> bool {
         match self {
-            Self::Admitted { .. } => false,
+            Self::Admitted { .. } | Self::BroughtUp { .. } => false,
             Self::FirstToken { .. } => first_tokens == FirstTokens::Urgent,
             Self::Ended { .. } | Self::Held { .. } => true,
         }
@@ -121,6 +128,8 @@ pub(super) enum Status {
     Waiting,
     Running,
     Preempted,
+    /// Waits for blocks from a lower tier.
+    BringingUp,
     /// Finished here, blocks held for the other side of a hand-off.
     Held,
     /// Blocks reserved or about to be, request not here yet.
@@ -224,6 +233,9 @@ pub struct VllmScheduler {
     /// Start of the latest pass.
     pub(super) last_start: SimTime,
     pub(super) ahead: Ahead,
+    /// Requests that wait for blocks from lower tiers, and those whose blocks came since the last pass.
+    pub(super) parked: Vec<u32>,
+    pub(super) unparked: Vec<u32>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -257,6 +269,8 @@ impl VllmScheduler {
             dead_ends: Vec::new(),
             last_start: SimTime::ZERO,
             ahead: Ahead::default(),
+            parked: Vec::new(),
+            unparked: Vec::new(),
             sampler: config.speculation.as_ref().map(|s| BurstSampler::new(s, rank)),
             config: config.clone(),
             semantics,
@@ -298,7 +312,7 @@ impl VllmScheduler {
 
     /// Requests waiting.
     pub fn waiting(&self) -> u32 {
-        self.waiting.len() as u32
+        (self.waiting.len() + self.parked.len() + self.unparked.len()) as u32
     }
 
     /// Requests in the running batch.
@@ -339,6 +353,11 @@ impl VllmScheduler {
     /// Output tokens emitted to clients so far.
     pub fn emitted(&self) -> u64 {
         self.tokens.emitted
+    }
+
+    /// The part it plays.
+    pub fn role(&self) -> Role {
+        self.config.role
     }
 
     /// Whether tokens made here are seen by clients.

@@ -72,6 +72,9 @@ impl VllmScheduler {
                 self.burst_blocks = needed;
                 return true;
             }
+            if self.pool.waits_for_copies() {
+                return false;
+            }
             if let [alone] = self.running[..]
                 && self.outgrows_pool(alone, longest)
             {

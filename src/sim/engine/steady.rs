@@ -212,7 +212,8 @@ impl VllmScheduler {
 
     /// Requests whose tokens are not published: running, waiting, or ended in the pass in progress.
     fn in_flight(&self) -> impl Iterator<Item = &Slot> {
-        let ids = self.running.iter().chain(&self.waiting).chain(&self.ending);
+        let ids =
+            self.running.iter().chain(&self.waiting).chain(&self.ending).chain(&self.parked).chain(&self.unparked);
         ids.map(|id| &self.slots[*id as usize])
     }
 

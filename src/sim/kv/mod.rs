@@ -4,8 +4,10 @@ mod events;
 mod pool;
 mod prompts;
 mod radix;
+mod tiers;
 
 pub use events::{BlockRun, KvEvent, KvEvents};
 pub use pool::{Held, Hit, Home, KvPool};
 pub use prompts::{PromptIndex, Segment};
 pub use radix::{PageKey, ROOT, RadixCache, Stamp};
+pub use tiers::{FromTiers, KvTiers, Lane, SharedTiers, Tier, TierUse};

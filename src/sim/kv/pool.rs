@@ -10,6 +10,7 @@
 //! * the same content may be resident more than once; a lookup takes the copy registered first.
 
 use super::events::{BlockRun, KvEvents};
+use super::tiers::KvTiers;
 
 /// No extent.
 const NIL: u32 = u32::MAX;
@@ -81,7 +82,7 @@ struct Extent {
 }
 
 /// All KV blocks of one scheduler.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct KvPool {
     capacity: u32,
     /// Physical blocks in use, private ones included.
@@ -100,6 +101,14 @@ pub struct KvPool {
     next_order: u64,
     changes: u64,
     evicted: u64,
+    /// Blocks evicted whose places are not free before they have been copied to a lower tier.
+    leaving: u32,
+    /// Blocks that allocations of this pass wait for: each has others evicted for it.
+    claims: u32,
+    /// Whether the last allocation that failed had to wait for such copies only.
+    waits: bool,
+    /// Where evicted blocks go, if anywhere.
+    pub tiers: Option<Box<KvTiers>>,
     /// What a router should know.
     pub events: KvEvents,
 }
@@ -122,6 +131,10 @@ impl KvPool {
             next_order: 0,
             changes: 0,
             evicted: 0,
+            leaving: 0,
+            claims: 0,
+            waits: false,
+            tiers: None,
             events: KvEvents::default(),
         }
     }
@@ -143,7 +156,29 @@ impl KvPool {
 
     /// Blocks that hold nothing.
     pub fn free(&self) -> u32 {
-        self.capacity - self.resident - self.reserved
+        self.capacity - self.resident - self.reserved - self.leaving
+    }
+
+    /// Blocks evicted that are still being copied to a lower tier.
+    pub fn leaving(&self) -> u32 {
+        self.leaving
+    }
+
+    /// Whether the allocation that failed last would succeed once blocks have been copied to a lower tier.
+    pub fn waits_for_copies(&self) -> bool {
+        self.waits
+    }
+
+    /// Allocations that waited are tried again from now on.
+    pub fn forget_claims(&mut self) {
+        self.claims = 0;
+    }
+
+    /// Gives the places of blocks that have been copied back; returns whether there were any.
+    pub fn free_copied(&mut self) -> bool {
+        let freed = self.tiers.as_mut().map_or(0, |tiers| tiers.take_freed());
+        self.leaving -= freed;
+        freed > 0
     }
 
     /// Blocks that an allocation could get: free ones and, by eviction, cached ones.
@@ -251,6 +286,7 @@ impl KvPool {
 
     fn take(&mut self, hits: &[Hit], blocks: u32, fresh: u32, held: &mut Vec<Held>) -> bool {
         let evict = fresh.saturating_sub(self.free());
+        self.waits = false;
         if evict > 0 {
             let mut left = blocks;
             let mut protected = 0;
@@ -261,10 +297,11 @@ impl KvPool {
                     protected += n;
                 }
             }
-            if evict > self.cached - protected {
+            if evict > self.cached - protected + self.leaving {
                 return false;
             }
         }
+        let begun = held.len();
         let mut left = blocks;
         for hit in hits {
             if left == 0 {
@@ -274,8 +311,38 @@ impl KvPool {
             left -= n;
             held.push(self.own(hit.extent, hit.lo, hit.lo + n));
         }
-        self.evict(evict);
-        true
+        if self.tiers.is_none() {
+            self.evict(evict);
+            return true;
+        }
+        self.evict_downwards(fresh.saturating_add(self.claims));
+        self.waits = self.free() < fresh;
+        if self.waits {
+            self.claims += fresh;
+            for part in held.drain(begun..).rev() {
+                self.release(part);
+            }
+        }
+        !self.waits
+    }
+
+    /// Evicts until `wanted` blocks are free or will be once copies to a lower tier are over, as far as there are any.
+    fn evict_downwards(&mut self, wanted: u32) {
+        while self.free() + self.leaving < wanted && self.cached > 0 {
+            let Some(oldest) = self.extents.get(self.oldest as usize) else { break };
+            let key = match oldest.home {
+                Home::Node(node) => Some((node, oldest.hi - 1)),
+                Home::Nowhere | Home::Tail(_) => None,
+            };
+            self.evict(1);
+            if self.tiers.as_mut().is_some_and(|tiers| tiers.evict(key)) {
+                self.leaving += 1;
+            }
+        }
+        if let Some(tiers) = &mut self.tiers {
+            tiers.flush();
+        }
+        self.free_copied();
     }
 
     /// Adds an owner to blocks `lo..hi`, reached through `extent`.
@@ -514,7 +581,11 @@ impl KvPool {
             self.resident += blocks;
             return true;
         }
-        self.acquire(&[], 0, blocks, &mut Vec::new())
+        let claims = self.claims;
+        let taken = self.acquire(&[], 0, blocks, &mut Vec::new());
+        // Those who take them together ask again one by one.
+        self.claims = claims;
+        taken
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::scenario::Role;
 use crate::sim::planner::PlannerLog;
-use crate::time::SimTime;
+use crate::time::{SimDuration, SimTime};
 
 use super::sketch::Distribution;
 
@@ -77,8 +77,33 @@ pub struct RequestRecord {
     pub decode_worker: Option<u32>,
     /// Hand-off stamps, in disaggregated runs.
     pub handoff: Option<HandoffRecord>,
+    /// What lower KV tiers gave it, in runs that have any.
+    pub tiers: Option<TierRecord>,
     /// How it ended.
     pub status: FinalStatus,
+}
+
+/// What a request got from the KV tiers below the GPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TierRecord {
+    /// Tokens from host memory (G2), disk (G3) and object store (G4), over all times it was brought up.
+    pub tokens: [u64; 3],
+    /// Time it waited for them.
+    pub wait: SimDuration,
+}
+
+/// KV tiers below the GPUs of a pool, over the whole run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TierTotals {
+    /// Pool.
+    pub role: Role,
+    /// Bytes that arrived and mean share of time in which a link was busy: G1 to G2 and back, summed and averaged over
+    /// schedulers; G2 to G3 and back, G2 to G4 and back. Links of unlimited bandwidth are never busy.
+    pub links: [(u128, f64); 6],
+    /// Blocks in G2, G3 and G4 at the end, over all workers.
+    pub blocks: [u64; 3],
+    /// Evicted blocks that G2 had already, and those it had no place for.
+    pub not_copied: [u64; 2],
 }
 
 /// Everything a report is made from.
@@ -108,6 +133,8 @@ pub struct Outcome {
     pub preemptions: u64,
     /// Passes outside the measured region of their timing table.
     pub extrapolated_passes: u64,
+    /// KV tiers below the GPUs, one entry per pool that has any.
+    pub tiers: Vec<TierTotals>,
 }
 
 /// One change of a replica target that did something.

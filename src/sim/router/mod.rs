@@ -162,7 +162,7 @@ impl Routers {
     /// Takes note of what an engine did.
     fn hear(&mut self, item: &NewsItem) {
         match (item.event, item.role) {
-            (EngineEvent::Admitted { .. }, _) => {}
+            (EngineEvent::Admitted { .. } | EngineEvent::BroughtUp { .. }, _) => {}
             (EngineEvent::FirstToken { request } | EngineEvent::Held { request }, _) => {
                 self.entry.tell(item.at, Signal::PrefillDone(request));
             }

@@ -284,6 +284,11 @@ impl SglangScheduler {
         self.tokens.emitted
     }
 
+    /// The part it plays.
+    pub fn role(&self) -> Role {
+        self.config.role
+    }
+
     /// Whether tokens made here are seen by clients.
     pub fn emits_to_clients(&self) -> bool {
         self.tokens.is_visible()
