@@ -15,7 +15,7 @@
 //!        |       +---- sessions <----+----> engines              |
 //!        +--------------------------+----------------------------+
 //!                                   v
-//!                report: table, JSON, JSONL, time series
+//!             report: table, JSON, JSONL, HTML, time series
 //! ```
 //!
 //! Start reading with [`sim`] (the stages of a step and the plugins that fill them), then `sim::engine` (a forward
@@ -26,9 +26,9 @@
 //! | [`scenario`] | what a user configures: document, engine arguments, defaults, validation |
 //! | [`workload`] | where requests come from: trace formats, synthetic loads, generators (no ECS) |
 //! | [`perf`] | how long a forward pass takes, how many KV blocks fit (no ECS) |
-//! | [`sim`] | the ECS simulation: arrivals, routing, engines, KV blocks, hand-off, scaling, measurements |
+//! | [`sim`] | the ECS simulation: arrivals, routers, engines, KV blocks and tiers, hand-off, planner, measurements |
 //! | [`calibrate`] | fits corrections of timing models to measurements of a real engine |
-//! | [`report`] | summary table, JSON, per-request rows, time series |
+//! | [`report`] | summary table, JSON, per-request rows, time series, decision log, the planner's HTML report |
 //! | [`plot`] | static charts as SVG (no simulation) |
 //! | `cli` | one file per subcommand (part of the program, not of the library) |
 //! | [`time`] | simulated time in whole nanoseconds |

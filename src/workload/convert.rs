@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::io::Write;
 
 use crate::scenario::TraceFormat;
+use crate::time::SimTime;
 
 use super::WorkloadError;
 use super::content::{Content, PromptTrie, TokenStreams};
@@ -56,7 +57,7 @@ pub fn to_mooncake(
     };
     let mut row = String::new();
     let mut ids = Vec::new();
-    let mut places = Places::new(&workload.release);
+    let mut places = Places::new(workload);
     for (index, request) in (0..).zip(&workload.requests) {
         row.clear();
         row.push('{');
@@ -121,20 +122,34 @@ fn warnings(workload: &Workload, block_size: u32) -> Vec<String> {
 /// Writes where requests stand: session, time, what they wait for.
 enum Places<'a> {
     Flat,
-    Sessions { names: Vec<(u32, String)>, at: usize, timed: bool },
-    Graph(&'a Graph),
+    Sessions {
+        names: Vec<(u32, String)>,
+        at: usize,
+        timed: bool,
+    },
+    Graph {
+        graph: &'a Graph,
+        /// A request that waits and gets a timestamp of 0, which keeps the arrivals of the others where they are.
+        anchor: Option<u32>,
+    },
 }
 
 impl<'a> Places<'a> {
-    fn new(release: &'a Release) -> Self {
-        match release {
+    fn new(workload: &'a Workload) -> Self {
+        match &workload.release {
             Release::Flat => Self::Flat,
             Release::Sessions { sessions, named, concurrency } => {
                 let name = |name: &str| if *named { quoted(name) } else { String::new() };
                 let names = sessions.iter().map(|session| (session.first, name(&session.name))).collect();
                 Self::Sessions { names, at: 0, timed: concurrency.is_none() }
             }
-            Release::Graph(graph) => Self::Graph(graph),
+            Release::Graph(graph) => {
+                let waits = |index: &u32| !graph.waits_for.of(*index).is_empty();
+                let requests = || (0..).zip(&workload.requests);
+                let begins = requests().any(|(index, request)| !waits(&index) && request.arrival == SimTime::ZERO);
+                let anchor = requests().map(|(index, _)| index).find(waits).filter(|_| !begins);
+                Self::Graph { graph, anchor }
+            }
         }
     }
 
@@ -158,7 +173,7 @@ impl<'a> Places<'a> {
                     push_ms(row, "delay", request.delay.as_nanos());
                 }
             }
-            Self::Graph(graph) => {
+            Self::Graph { graph, anchor } => {
                 push_key(row, "request_id");
                 row.push_str(&format!("\"r{index}\""));
                 let session = graph.turns.get(index as usize).and_then(|(s, _)| graph.sessions.get(*s as usize));
@@ -173,6 +188,9 @@ impl<'a> Places<'a> {
                     }
                 } else {
                     let names: Vec<String> = waits.iter().map(|request| format!("\"r{request}\"")).collect();
+                    if timed && *anchor == Some(index) {
+                        push_ms(row, "timestamp", 0);
+                    }
                     push_list(row, "wait_for", &names);
                     push_ms(row, "delay", request.delay.as_nanos());
                 }

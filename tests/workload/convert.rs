@@ -117,6 +117,11 @@ fn every_other_format_comes_back_through_mooncake() {
     let agentic = "{\"request_id\":\"a\",\"timestamp\":4,\"output_length\":9,\"hash_ids\":[1,2],\"session_id\":\"x \\\"y\\\"\"}\n{\"request_id\":\"b\",\"output_length\":1,\"hash_ids\":[1,3],\"wait_for\":[\"a\"],\"delay\":2.000001}\n{\"request_id\":\"c\",\"timestamp\":9,\"output_length\":1,\"hash_ids\":[1]}\n";
     let graph = open_as(TraceFormat::AgenticMooncake, agentic).expect("a trace");
     check_round_trip(&graph, None);
+    // The timestamp of a row that waits says nothing of its own arrival, but all others are counted from it.
+    let early = "{\"request_id\":\"a\",\"timestamp\":900,\"output_length\":9,\"hash_ids\":[1,2]}\n{\"request_id\":\"b\",\"timestamp\":5,\"output_length\":1,\"hash_ids\":[1,3],\"wait_for\":[\"a\"]}\n";
+    let early = open_as(TraceFormat::AgenticMooncake, early).expect("a trace");
+    assert_eq!(early.requests[0].arrival.as_ms(), 895.0);
+    check_round_trip(&early, None);
     let (_, summary) = rows(&graph, None);
     assert!(summary.warnings[0].contains("--trace-format agentic_mooncake"), "{:?}", summary.warnings);
 

@@ -35,6 +35,8 @@ pub(super) fn write(out: &mut dyn Write, page: &Page, html: &Path) -> io::Result
 /// One object, its keys sorted.
 fn line(out: &mut impl Write, record: &Value) -> io::Result<()> {
     let sorted: BTreeMap<&String, &Value> = record.as_object().into_iter().flatten().collect();
-    serde_json::to_writer(&mut *out, &sorted)?;
-    out.write_all(b"\n")
+    // In one piece: the compressor clears a buffer at every write.
+    let mut text = serde_json::to_vec(&sorted)?;
+    text.push(b'\n');
+    out.write_all(&text)
 }
