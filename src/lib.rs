@@ -33,7 +33,8 @@
 //! | `cli` | one file per subcommand (part of the program, not of the library) |
 //! | [`time`] | simulated time in whole nanoseconds |
 //! | `text` | reading files that people edit, and saying what is wrong with them (private) |
-//! | `sweep`, `view` | many runs; the window: to come |
+//! | [`view`] | what a viewer shows of a run at an instant, as data; the window is to come |
+//! | `sweep` | many runs: to come |
 //!
 //! Imports point up this table only: `sim` knows nothing of `report`, `plot` or `cli`.
 //!
@@ -60,4 +61,5 @@ pub mod scenario;
 pub mod sim;
 mod text;
 pub mod time;
+pub mod view;
 pub mod workload;
