@@ -74,8 +74,6 @@ pub struct WorkerCloseUp {
     pub ranks: Vec<RankCloseUp>,
     /// Requests on their way into a scheduler: they arrived during the pass in progress.
     pub inbox: Vec<u32>,
-    /// The last instant before this one at which a pass began or ended, where passes are watched.
-    pub border_before: Option<SimTime>,
 }
 
 /// A forward pass in progress, over all ranks.
@@ -118,7 +116,6 @@ impl WorkerCloseUp {
             state,
             ready_at: (state == WorkerState::Starting).then(|| engine.active_since + pool.config.startup_time),
             pass,
-            border_before: engine.ranks.iter().filter_map(|rank| rank.watched().border_before(at)).max(),
             ranks,
             inbox: engine.inbox.iter().map(|(_, _, job)| job.request).collect(),
         }
@@ -137,7 +134,7 @@ impl Simulation {
         at_router.extend(handoffs.unplaced().map(|request| (request, arrived(request))));
         // Provisioned time ends with the run.
         let over = self.next_event().is_none();
-        let until = if over { at.min(world.resource::<VirtualClock>().last_event) } else { at };
+        let until = if over { at.min(self.last_event()) } else { at };
         let open = u128::from(until.since(self.provisioned_until).as_nanos());
         let pools: Vec<PoolCloseUp> = fleet
             .pools
@@ -175,11 +172,37 @@ impl Simulation {
         }
     }
 
-    /// Lets every worker's passes be watched from now on: [`WorkerCloseUp::border_before`] needs it. Results stay as they
+    /// Lets every worker's passes be watched from now on: [`Self::border_before`] needs it. Results stay as they
     /// are.
     pub fn watch_passes(&mut self) {
         self.for_each_engine(|_, engine| engine.ranks.iter_mut().for_each(|rank| rank.watch().watch()));
         self.world.resource_mut::<Fleet>().pools.iter_mut().for_each(|pool| pool.watched = true);
+    }
+
+    /// The last instant up to now at which anything happened.
+    pub fn last_event(&self) -> SimTime {
+        let members = self.world.resource::<Fleet>().pools.iter().flat_map(|pool| &pool.members);
+        let engines = members.filter_map(|member| self.world.get::<Engine>(member.entity));
+        // Passes that concern nobody end silently, and the next one starts there.
+        let starts = engines.flat_map(|engine| &engine.ranks).map(Scheduler::last_start);
+        starts.fold(self.world.resource::<VirtualClock>().last_event, SimTime::max)
+    }
+
+    /// Requests that wait at the router, or for a worker to send them to.
+    pub fn waiting_at_router(&self) -> u32 {
+        let world = &self.world;
+        let unrouted = world.resource::<Unrouted>().waiting.len() + world.resource::<Handoffs>().unplaced().count();
+        (world.resource::<Routers>().waiting().len() + unrouted) as u32
+    }
+
+    /// The last instant before `at` at which a pass began or ended: of one worker, by role and number, or of any. Passes
+    /// must be watched.
+    pub fn border_before(&self, at: SimTime, worker: Option<(Role, u32)>) -> Option<SimTime> {
+        let pools = self.world.resource::<Fleet>().pools.iter();
+        let members = pools.flat_map(|pool| pool.members.iter().map(|member| ((pool.role, member.id), member.entity)));
+        let wanted = members.filter(|(name, _)| worker.is_none_or(|worker| worker == *name));
+        let engines = wanted.filter_map(|(_, entity)| self.world.get::<Engine>(entity));
+        engines.flat_map(|engine| &engine.ranks).filter_map(|rank| rank.watched().border_before(at)).max()
     }
 
     /// What has been measured of a request in flight.

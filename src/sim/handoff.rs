@@ -114,7 +114,16 @@ pub struct TransferCloseUp {
 
 impl Handoff {
     fn new(prompt: u32, output: u32) -> Self {
-        Self { source: None, destination: None, prompt, output, missing: 0, held_at: None, released: false, transfer: None }
+        Self {
+            source: None,
+            destination: None,
+            prompt,
+            output,
+            missing: 0,
+            held_at: None,
+            released: false,
+            transfer: None,
+        }
     }
 }
 

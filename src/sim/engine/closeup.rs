@@ -44,6 +44,8 @@ pub struct Member {
     pub emits: bool,
     /// Output tokens that clients have seen, those of an earlier worker included; 0 on a prefill worker.
     pub emitted: u32,
+    /// When the first of them was emitted here.
+    pub first_token: Option<SimTime>,
     /// When the last of them was emitted here.
     pub last_token: Option<SimTime>,
 }
@@ -146,7 +148,17 @@ impl VllmScheduler {
             let prompt = slot.job.prompt;
             let computed = if doing == Doing::Held { prompt } else { 0 };
             let (request, emitted) = (slot.job.request, slot.job.generated);
-            Member { request, doing, context: prompt, computed, computing: 0, emits: false, emitted, last_token: None }
+            Member {
+                request,
+                doing,
+                context: prompt,
+                computed,
+                computing: 0,
+                emits: false,
+                emitted,
+                first_token: None,
+                last_token: None,
+            }
         };
         view.members.extend(held.filter(|id| !is_ending(id)).map(|id| as_is(id, Doing::Held)));
         view.members.extend(self.transfers.reserved().map(|reserved| as_is(reserved.slot, Doing::Reserved)));
@@ -196,7 +208,8 @@ impl VllmScheduler {
         let emitted = if visible { job.generated + slot.trail.emitted + since - unheard } else { 0 };
         let last = slot.trail.last_step().map(|step| step + u64::from(since)).filter(|_| visible);
         let last = last.map(|step| if unheard > 0 { step.saturating_sub(1) } else { step });
-        let last_token = last.filter(|_| emitted > job.generated).map(|step| SimTime::from_nanos(self.tokens.end(step)));
+        let last_token =
+            last.filter(|_| emitted > job.generated).map(|step| SimTime::from_nanos(self.tokens.end(step)));
         // A steady pass gives shares to nobody.
         let is_new = slot.batched.is_none_or(|since| since == latest);
         let shares = look.in_pass && is_new && slot.share.pass == self.pass && slot.share.prompt > 0;
@@ -209,7 +222,18 @@ impl VllmScheduler {
             (Doing::Decode, goal, 0)
         };
         let emits = unheard > 0;
-        Member { request: job.request, doing, context: goal, computed, computing, emits, emitted, last_token }
+        let first_token = slot.trail.first.filter(|first| *first <= look.at);
+        Member {
+            request: job.request,
+            doing,
+            context: goal,
+            computed,
+            computing,
+            emits,
+            emitted,
+            first_token,
+            last_token,
+        }
     }
 
     /// Blocks that a request holds and nobody can find.

@@ -38,7 +38,17 @@ impl SglangScheduler {
             let prompt = slot.job.prompt;
             let computed = if doing == Doing::Held { prompt } else { 0 };
             let (request, emitted) = (slot.job.request, slot.job.generated);
-            Member { request, doing, context: prompt, computed, computing: 0, emits: false, emitted, last_token: None }
+            Member {
+                request,
+                doing,
+                context: prompt,
+                computed,
+                computing: 0,
+                emits: false,
+                emitted,
+                first_token: None,
+                last_token: None,
+            }
         };
         view.members.extend(held.filter(|id| !is_ending(id)).map(|id| as_is(id, Doing::Held)));
         view.members.extend(self.transfers.reserved().map(|reserved| as_is(reserved.slot, Doing::Reserved)));
@@ -82,7 +92,8 @@ impl SglangScheduler {
         let emitted = if visible { job.generated + slot.trail.emitted + since - unheard } else { 0 };
         let last = slot.trail.last_step().map(|step| step + u64::from(since)).filter(|_| visible);
         let last = last.map(|step| if unheard > 0 { step.saturating_sub(1) } else { step });
-        let last_token = last.filter(|_| emitted > job.generated).map(|step| SimTime::from_nanos(self.tokens.end(step)));
+        let last_token =
+            last.filter(|_| emitted > job.generated).map(|step| SimTime::from_nanos(self.tokens.end(step)));
         let whole = (slot.len + since).saturating_sub(unheard);
         let context = if visible { whole.max(job.prompt) } else { job.prompt };
         let (doing, computed, computing) = if look.in_pass && slot.piece.0 == self.passes {
@@ -94,7 +105,8 @@ impl SglangScheduler {
             (Doing::Decode, context, 0)
         };
         let emits = unheard > 0;
-        Member { request: job.request, doing, context, computed, computing, emits, emitted, last_token }
+        let first_token = slot.trail.first.filter(|first| *first <= look.at);
+        Member { request: job.request, doing, context, computed, computing, emits, emitted, first_token, last_token }
     }
 
     fn list_pages(&self, view: &mut RankCloseUp) {
