@@ -91,6 +91,7 @@ fn completed(request: u32, arrival: f64, tokens: &[f64]) -> RequestRecord {
         request,
         session_turn: None,
         arrival: ms(arrival),
+        routed: None,
         first_admit: Some(ms(arrival)),
         terminal: Some(ms(tokens.last().copied().unwrap_or(arrival + 50.0))),
         first_token: tokens.first().map(|t| ms(*t)),

@@ -28,5 +28,5 @@ pub use decisions::{DecisionFile, write_decision};
 pub use diagnostics::Diagnostics;
 pub use file::{AtomicFile, WriteError, write_atomically};
 pub use requests::{SessionNames, write_requests, write_rows};
-pub use summary::Report;
+pub use summary::{Report, counts, is_good, token_span, tpot_ms};
 pub use timeseries::{MAX_ROWS, Recorder, TimeseriesError};

@@ -255,17 +255,17 @@ fn scaling_event(event: &ScalingEvent) -> Value {
 }
 
 /// Whether a request belongs to the population of the statistics.
-pub(super) fn counts(record: &RequestRecord) -> bool {
+pub fn counts(record: &RequestRecord) -> bool {
     record.status == FinalStatus::Completed && record.first_admit.is_some()
 }
 
 /// First and last token, if there are any.
-pub(super) fn token_span(record: &RequestRecord) -> Option<(SimTime, SimTime)> {
+pub fn token_span(record: &RequestRecord) -> Option<(SimTime, SimTime)> {
     record.first_token.zip(record.last_token).filter(|_| record.output_tokens > 0)
 }
 
 /// Mean gap between tokens in milliseconds, for at least two of them.
-pub(super) fn tpot_ms(record: &RequestRecord) -> Option<f64> {
+pub fn tpot_ms(record: &RequestRecord) -> Option<f64> {
     let (first, last) = token_span(record).filter(|_| record.output_tokens > 1)?;
     Some(last.since(first).as_ms() / f64::from(record.output_tokens - 1))
 }
@@ -277,7 +277,7 @@ pub(super) fn ttst_nanos(record: &RequestRecord) -> Option<u64> {
 }
 
 /// Whether a completed request meets every bound.
-fn is_good(record: &RequestRecord, sla: &Sla) -> bool {
+pub fn is_good(record: &RequestRecord, sla: &Sla) -> bool {
     let within = |value: f64, bound: Option<f64>| bound.is_none_or(|bound| value <= bound);
     match token_span(record) {
         Some((first, last)) => {

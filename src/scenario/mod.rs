@@ -18,6 +18,7 @@
 //! | `timing` | the part of `engine` that chooses the timing model and estimates the KV capacity |
 //! | `router` | how requests find a worker: modes, settings of the KV router, policy classes |
 //! | `describe` | run to document |
+//! | `intervention` | what is changed while a run goes on |
 //! | `outputs` | which files a run writes |
 //! | `planner` | the planner's configuration |
 //! | `schema` | the JSON schema of the document |
@@ -30,6 +31,7 @@ mod document;
 mod engine;
 mod error;
 mod fields;
+mod intervention;
 mod load;
 mod outputs;
 pub mod planner;
@@ -45,6 +47,7 @@ mod values;
 
 pub use document::Scenario;
 pub use error::{Place, ScenarioError};
+pub use intervention::InterventionDocument;
 pub use load::VERSION;
 pub use outputs::Outputs;
 pub use planner::{

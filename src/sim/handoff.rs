@@ -83,11 +83,47 @@ struct Handoff {
     missing: u64,
     held_at: Option<SimTime>,
     released: bool,
+    transfer: Option<Transfer>,
+}
+
+/// KV on its way to a decode worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transfer {
+    /// When it started.
+    pub start: SimTime,
+    /// When it ends; for one that shares a link, if nobody joins.
+    pub end: SimTime,
+    /// What it carries.
+    pub bytes: u64,
+}
+
+/// A hand-off with its KV on the way, as somebody sees it who looks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TransferCloseUp {
+    /// Index of the request.
+    pub request: u32,
+    /// Prefill worker.
+    pub source: Entity,
+    /// Decode worker.
+    pub destination: Entity,
+    /// Times and size.
+    pub transfer: Transfer,
+    /// Share of the bytes that is there, 0 to 1.
+    pub progress: f64,
 }
 
 impl Handoff {
     fn new(prompt: u32, output: u32) -> Self {
-        Self { source: None, destination: None, prompt, output, missing: 0, held_at: None, released: false }
+        Self {
+            source: None,
+            destination: None,
+            prompt,
+            output,
+            missing: 0,
+            held_at: None,
+            released: false,
+            transfer: None,
+        }
     }
 }
 
@@ -124,6 +160,43 @@ impl Handoffs {
     /// Requests whose prefill is over and whose decode has not begun.
     pub fn in_transfer(&self) -> u32 {
         self.open.values().filter(|h| h.held_at.is_some() && !h.released).count() as u32
+    }
+
+    /// KV on its way at `now`, in the order in which it began.
+    pub fn under_way(&self, now: SimTime) -> Vec<TransferCloseUp> {
+        let mut shared: HashMap<u32, (f64, SimTime)> = HashMap::new();
+        for link in self.links.values() {
+            shared.extend(link.under_way(now).into_iter().map(|(request, share, end)| (*request, (share, end))));
+        }
+        let mut under_way: Vec<TransferCloseUp> = self
+            .open
+            .iter()
+            .filter_map(|(request, handoff)| {
+                let (mut transfer, source, destination) = (handoff.transfer?, handoff.source?, handoff.destination?);
+                let progress = match shared.get(request) {
+                    Some((share, end)) => {
+                        transfer.end = *end;
+                        *share
+                    }
+                    // Its link does not know it any more: it has arrived.
+                    None if self.links.contains_key(&source) => return None,
+                    None if transfer.end <= now => return None,
+                    None => (now - transfer.start).as_secs() / (transfer.end - transfer.start).as_secs(),
+                };
+                Some(TransferCloseUp { request: *request, source, destination, transfer, progress })
+            })
+            .collect();
+        under_way.sort_unstable_by_key(|c| (c.transfer.start, c.request));
+        under_way
+    }
+
+    /// Requests whose prefill is still to come and for which no active worker was found, in order.
+    pub fn unplaced(&self) -> impl Iterator<Item = u32> + '_ {
+        let requests = self.unplaced.iter().filter_map(|action| match action {
+            Action::Reserve(request) | Action::Prefill(request) => Some(*request),
+            _ => None,
+        });
+        requests.filter(|request| self.open.get(request).is_some_and(|handoff| handoff.held_at.is_none()))
     }
 
     /// A prefill worker finished `request` at `at`.
@@ -278,9 +351,10 @@ pub fn run_handoffs(
             Action::StartTransfer { request, missing } => {
                 let now = routing.now();
                 let (fleet, handoffs) = (&routing.fleet, &mut routing.dispatch.handoffs);
-                let Some(handoff) = handoffs.open.get(&request) else { continue };
+                let Some(handoff) = handoffs.open.get_mut(&request) else { continue };
                 let Some(pool) = fleet.entry_pool() else { continue };
                 let cargo = Cargo::of(&pool.config, handoff.prompt, missing).filter(|cargo| !cargo.time().is_zero());
+                handoff.transfer = cargo.map(|c| Transfer { start: now, end: now + c.time(), bytes: c.bytes() });
                 match (cargo, handoff.source, pool.config.kv_transfer_contention) {
                     (None, ..) => handoffs.queue.push_back(Action::Activate(request)),
                     (Some(cargo), Some(source), TransferContention::Shared) => {

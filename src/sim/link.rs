@@ -142,6 +142,28 @@ impl<T> Link<T> {
         (self.busy + open) as f64 / f64::from(1_u32 << FRACTION_BITS) / 1e9
     }
 
+    /// Transfers on their way at `now`, in the order in which they end: whose, the share of the bytes that is there, and the
+    /// end if nobody joins. To look changes nothing.
+    pub fn under_way(&self, now: SimTime) -> Vec<(&T, f64, SimTime)> {
+        let Some(rate) = self.rate else { return Vec::new() };
+        let shared = (self.active.len() as u128) << FRACTION_BITS;
+        let span = units(now).saturating_sub(self.changed);
+        let received = rate.units.checked_mul(span).map_or(u128::MAX, |work| work / shared.max(1));
+        let service = self.service.saturating_add(received);
+        let (mut at, mut before) = (self.changed as f64, self.service);
+        let ways = (1..=self.active.len()).rev().zip(&self.active).map(|(left, ((end, _), (whose, bytes)))| {
+            let step = end.saturating_sub(before) as f64 * left as f64 * f64::from(1_u32 << FRACTION_BITS);
+            at += step / rate.units as f64;
+            before = *end;
+            let size = rate.service(*bytes).unwrap_or(u128::MAX);
+            let rest = end.saturating_sub(service);
+            let share = if size == 0 { 1.0 } else { 1.0 - rest as f64 / size as f64 };
+            let ends = (at / f64::from(1_u32 << FRACTION_BITS)).round_ties_even();
+            (whose, share.clamp(0.0, 1.0), SimTime::from_nanos(ends as u64))
+        });
+        ways.collect()
+    }
+
     /// Exact end of the transfer that ends next, in units of time.
     fn end_of_first(&self) -> Option<u128> {
         let (&(service, _), _) = self.active.first_key_value()?;

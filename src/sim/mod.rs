@@ -15,6 +15,7 @@
 
 pub mod arrivals;
 pub mod clock;
+pub mod closeup;
 pub mod engine;
 pub mod handoff;
 pub mod kv;

@@ -39,12 +39,12 @@ pub enum SimError {
 
 /// A run in progress. The same scenario gives the same result however it is advanced.
 pub struct Simulation {
-    world: World,
+    pub(super) world: World,
     step: Schedule,
     run_on: Schedule,
     cap: SimTime,
     single_worker: bool,
-    provisioned_until: SimTime,
+    pub(super) provisioned_until: SimTime,
     dead_ends: Vec<String>,
     /// The cap is behind; only the pass in progress is completed.
     closing: bool,
@@ -417,7 +417,7 @@ impl Simulation {
         self.provisioned_until = self.provisioned_until.max(to);
     }
 
-    fn for_each_engine(&mut self, mut visit: impl FnMut(Worker, &mut Engine)) {
+    pub(super) fn for_each_engine(&mut self, mut visit: impl FnMut(Worker, &mut Engine)) {
         let entities: Vec<_> =
             self.world.resource::<Fleet>().pools.iter().flat_map(|p| &p.members).map(|m| m.entity).collect();
         for entity in entities {

@@ -12,6 +12,7 @@
 //! | `speculative` | bursts of accepted draft tokens |
 //! | `transfer` | both ends of a hand-off: held sources, pending and reserved destinations |
 //! | `watch` | what somebody outside sees of passes |
+//! | `closeup` | what a scheduler looks like at an instant |
 //! | `bring_up` | requests that wait for KV from lower tiers |
 //! | `sglang` | SGLang: its scheduler on a radix cache |
 //! | `gaps` | how often each gap between tokens occurred |
@@ -19,6 +20,7 @@
 
 mod batch;
 mod bring_up;
+mod closeup;
 mod gaps;
 mod guarantee;
 mod pass;
@@ -32,6 +34,7 @@ mod tokens;
 mod transfer;
 mod watch;
 
+pub use closeup::{Blocks, Doing, Look, Member, RankCloseUp, Waiter};
 pub use gaps::GapCounts;
 pub use pass::Formed;
 pub use rank::{KvUse, Scheduler};

@@ -174,6 +174,11 @@ impl Scheduler {
         either!(self, s => s.watch())
     }
 
+    /// The last passes, if anybody watches.
+    pub fn watched(&self) -> &PassWatch {
+        either!(self, s => s.watched())
+    }
+
     /// Changes of the cache on their way to the router.
     pub fn kv_events(&mut self) -> &mut KvEvents {
         either!(self, s => s.kv_events())

@@ -378,6 +378,11 @@ impl VllmScheduler {
         &mut self.watch
     }
 
+    /// The last passes, if anybody watches.
+    pub fn watched(&self) -> &PassWatch {
+        &self.watch
+    }
+
     /// Changes of the cache on their way to the router.
     pub fn kv_events(&mut self) -> &mut KvEvents {
         &mut self.pool.events

@@ -95,6 +95,8 @@ pub struct Trail {
     spans: Vec<TokenSpan>,
     /// Tokens emitted together with another one.
     burst_extra: u32,
+    /// Tokens emitted in the last pass of the last stretch.
+    burst: u32,
     /// Tokens in all.
     pub emitted: u32,
     /// When the first was emitted.
@@ -114,6 +116,16 @@ impl Trail {
     /// Step of the first token.
     pub fn begin(&self) -> Option<u64> {
         self.spans.first().map(|span| span.first)
+    }
+
+    /// Step of the last token.
+    pub fn last_step(&self) -> Option<u64> {
+        self.spans.last().map(|span| span.last)
+    }
+
+    /// Tokens emitted in `step`, which must be the last step there was.
+    pub fn burst_of(&self, step: u64) -> u32 {
+        if self.last_step() == Some(step) { self.burst } else { 0 }
     }
 
     /// Makes the tokens unheard of: their request did not complete.
@@ -225,6 +237,7 @@ impl TokenLog {
             return;
         }
         self.emitted += 1;
+        trail.burst += 1;
         let before = match trail.spans.last_mut() {
             Some(span) if span.last == step => {
                 trail.burst_extra += 1;
@@ -232,6 +245,7 @@ impl TokenLog {
             }
             Some(span) => {
                 let before = self.log.end(span.last);
+                trail.burst = 1;
                 if span.last + 1 == step {
                     span.last = step;
                 } else {
@@ -240,6 +254,7 @@ impl TokenLog {
                 Some(before)
             }
             None => {
+                trail.burst = 1;
                 trail.spans.push(TokenSpan { first: step, last: step });
                 before.map(SimTime::as_nanos)
             }
@@ -261,6 +276,9 @@ impl TokenLog {
             && let Some(span) = trail.spans.last_mut()
         {
             span.last += u64::from(tokens);
+            if tokens > 0 {
+                trail.burst = 1;
+            }
             if trail.second.is_none() && tokens > 0 {
                 trail.second = Some(SimTime::from_nanos(self.log.end(since + 1)));
             }

@@ -57,6 +57,21 @@ impl Transfers {
         self.pending.iter().map(|pending| pending.slot).chain(self.reserved.values().map(|reserved| reserved.slot))
     }
 
+    /// Slots of requests that are done here and held, by request.
+    pub fn held(&self) -> impl Iterator<Item = u32> + Clone + '_ {
+        self.held.values().copied()
+    }
+
+    /// What is reserved, by request.
+    pub fn reserved(&self) -> impl Iterator<Item = Reserved> + Clone + '_ {
+        self.reserved.values().copied()
+    }
+
+    /// Slots of requests that are announced and have no blocks yet, in order.
+    pub fn announced(&self) -> impl Iterator<Item = u32> + '_ {
+        self.pending.iter().map(|pending| pending.slot)
+    }
+
     pub fn has_pending(&self) -> bool {
         !self.pending.is_empty()
     }

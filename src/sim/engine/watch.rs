@@ -69,6 +69,8 @@ pub struct PassWatch {
     /// What names the state of the waiting queue that `queued` counts.
     queue: Option<(usize, u32, u32)>,
     queued: Queued,
+    /// The last instants at which a pass began or ended, all different, the latest last.
+    borders: [SimTime; 4],
 }
 
 impl PassWatch {
@@ -98,6 +100,22 @@ impl PassWatch {
         let (duration, forwards) = (end - start, self.forwards);
         let record = PassRecord { end, duration, emitted, forwards, ..self.forming };
         self.last = self.latest.replace(record);
+        for border in [start, end] {
+            if border > self.borders[3] {
+                self.borders.rotate_left(1);
+                self.borders[3] = border;
+            }
+        }
+    }
+
+    /// The pass that was put together last; it may be in progress.
+    pub fn latest(&self) -> Option<PassRecord> {
+        self.latest
+    }
+
+    /// The last instant before `at` at which a pass began or ended.
+    pub fn border_before(&self, at: SimTime) -> Option<SimTime> {
+        self.borders.iter().rev().copied().find(|border| *border < at && *border > SimTime::ZERO)
     }
 
     /// Other ranks of the same worker run a pass from `start` to `end`; nothing waits here.

@@ -7,7 +7,7 @@ mod radix;
 mod tiers;
 
 pub use events::{BlockRun, KvEvent, KvEvents};
-pub use pool::{Held, Hit, Home, KvPool};
+pub use pool::{Held, Hit, Home, KvExtent, KvPool};
 pub use prompts::{PromptIndex, Segment};
-pub use radix::{PageKey, ROOT, RadixCache, Stamp};
+pub use radix::{PageKey, ROOT, RadixCache, RadixNode, Stamp};
 pub use tiers::{FromTiers, KvTiers, Lane, SharedTiers, Tier, TierUse};

@@ -62,6 +62,19 @@ impl Hit {
     }
 }
 
+/// Consecutive blocks that share an owner count, as somebody sees them who looks at the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KvExtent {
+    /// Number of the extent.
+    pub id: u32,
+    /// Its blocks.
+    pub blocks: u32,
+    /// Requests and reservations that own it.
+    pub owners: u32,
+    /// Where it can be found.
+    pub home: Home,
+}
+
 #[derive(Debug, Clone)]
 struct Extent {
     lo: u32,
@@ -195,6 +208,41 @@ impl KvPool {
     /// Blocks evicted so far.
     pub fn evicted(&self) -> u64 {
         self.evicted
+    }
+
+    /// Blocks promised to hand-offs, or to what comes up from lower tiers.
+    pub fn reserved(&self) -> u32 {
+        self.reserved
+    }
+
+    fn extent(&self, id: u32) -> KvExtent {
+        let extent = &self.extents[id as usize];
+        KvExtent { id, blocks: extent.hi - extent.lo, owners: extent.owners, home: extent.home }
+    }
+
+    /// Extents that requests own, private blocks not among them, in a stable order.
+    pub fn owned_extents(&self) -> impl Iterator<Item = KvExtent> + '_ {
+        (0..self.extents.len() as u32).map(|id| self.extent(id)).filter(|e| e.owners > 0 && e.blocks > 0)
+    }
+
+    /// Extents kept for reuse only, from the most to the least recently used.
+    pub fn cached_extents(&self) -> impl Iterator<Item = KvExtent> + '_ {
+        let first = (self.newest != NIL).then_some(self.newest);
+        let older = |id: &u32| Some(self.extents[*id as usize].older).filter(|id| *id != NIL);
+        std::iter::successors(first, older).map(|id| self.extent(id))
+    }
+
+    /// Visits the extents through which blocks are held now.
+    pub fn parts_of(&self, held: Held, mut visit: impl FnMut(u32)) {
+        let mut part = held.extent;
+        loop {
+            visit(part);
+            let extent = &self.extents[part as usize];
+            if extent.hi >= held.hi || extent.split == NIL {
+                return;
+            }
+            part = extent.split;
+        }
     }
 
     fn list(&self, home: Home) -> u32 {

@@ -130,6 +130,11 @@ impl PromptIndex {
         self.nodes.len()
     }
 
+    /// The name before this one in every prompt that has it, if known: what comes before a block is the same for all.
+    pub fn before(&self, node: u32) -> Option<u32> {
+        self.nodes.get(node as usize).map(|node| node.parent).filter(|parent| *parent != NO_NODE)
+    }
+
     /// Whether blocks with generated tokens have names too.
     pub fn names_outputs(&self) -> bool {
         self.streams.is_some()

@@ -9,7 +9,7 @@
 //!
 //! A run of pages becomes findable in `add_child` and `extend`, and is lost in [`RadixCache::evict`].
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::events::{BlockRun, KvEvents};
 use super::prompts::Segment;
@@ -130,6 +130,21 @@ impl Node {
     }
 }
 
+/// A stretch of pages in the tree, as somebody sees it who looks at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RadixNode {
+    /// Number of the node.
+    pub id: u32,
+    /// Number of the node before it, [`ROOT`] for none.
+    pub parent: u32,
+    /// Its pages.
+    pub pages: u32,
+    /// Requests whose path leads through it.
+    pub locks: u32,
+    /// Name of the first page, where others may have it too.
+    pub name: Option<u32>,
+}
+
 /// All KV pages of one scheduler.
 #[derive(Debug)]
 pub struct RadixCache {
@@ -144,6 +159,7 @@ pub struct RadixCache {
     /// Unlocked nodes without children; the longest unused first.
     leaves: BTreeSet<(Stamp, u32)>,
     changes: u64,
+    evicted: u64,
     /// What a router should know.
     pub events: KvEvents,
 }
@@ -161,6 +177,7 @@ impl RadixCache {
             first: HashMap::new(),
             leaves: BTreeSet::new(),
             changes: 0,
+            evicted: 0,
             events: KvEvents::default(),
         }
     }
@@ -180,6 +197,11 @@ impl RadixCache {
         self.evictable
     }
 
+    /// Pages evicted so far.
+    pub fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
     /// Pages owned by requests, those they share included.
     pub fn active(&self) -> u32 {
         self.capacity - self.free - self.evictable
@@ -188,6 +210,26 @@ impl RadixCache {
     /// Pages that could be had: free ones and, by eviction, those kept for reuse.
     pub fn obtainable(&self) -> u32 {
         self.free + self.evictable
+    }
+
+    /// Pages in the tree by the stretch they belong to: those that requests use in a stable order, then the others, the
+    /// last used first.
+    pub fn nodes(&self) -> Vec<RadixNode> {
+        let vacant: HashSet<u32> = self.vacant.iter().copied().collect();
+        let mut nodes: Vec<(bool, Stamp, RadixNode)> = (1..)
+            .zip(&self.nodes[1..])
+            .filter(|(id, _)| !vacant.contains(id))
+            .map(|(id, node)| {
+                let name = node.runs.first().and_then(|run| u32::try_from(run.name).ok());
+                let shown = RadixNode { id, parent: node.parent, pages: node.pages(), locks: node.locks, name };
+                (node.locks == 0, node.used, shown)
+            })
+            .collect();
+        nodes.sort_by(|(unlocked, used, node), (other_unlocked, other_used, other)| {
+            let by_use = if *unlocked { other_used.cmp(used) } else { std::cmp::Ordering::Equal };
+            unlocked.cmp(other_unlocked).then(by_use).then(node.id.cmp(&other.id))
+        });
+        nodes.into_iter().map(|(_, _, node)| node).collect()
     }
 
     /// Grows whenever content becomes findable or is evicted.
@@ -423,6 +465,7 @@ impl RadixCache {
             left -= gone;
             self.free += gone;
             self.evictable -= gone;
+            self.evicted += u64::from(gone);
             n.shared_runs(n.hi - gone, n.hi).for_each(|run| self.events.removed(run));
             if gone < n.pages() {
                 n.hi -= gone;

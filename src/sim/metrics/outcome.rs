@@ -51,6 +51,8 @@ pub struct RequestRecord {
     pub session_turn: Option<(u32, u32)>,
     /// Recorded arrival.
     pub arrival: SimTime,
+    /// When it was given to a worker: the aggregated or the prefill one.
+    pub routed: Option<SimTime>,
     /// Start of the pass of its first admission.
     pub first_admit: Option<SimTime>,
     /// End of the pass that ended it; `None` while unfinished.

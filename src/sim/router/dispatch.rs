@@ -10,6 +10,7 @@ use crate::sim::handoff::Handoffs;
 use crate::sim::metrics::RequestRecord;
 use crate::sim::request::{Prompts, Requests, Timeline};
 use crate::sim::worker::{Engine, Member, Pool, Worker};
+use crate::time::SimTime;
 
 /// Where a request goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,13 +84,14 @@ impl Dispatch<'_, '_> {
         handed_over
     }
 
-    /// Gives a request to its worker in `pool`.
-    pub fn hand_over(&mut self, placement: &Placement, pool: &Pool) {
+    /// Gives a request to its worker in `pool`, at `at`.
+    pub fn hand_over(&mut self, placement: &Placement, pool: &Pool, at: SimTime) {
         let Placement { request, member, rank, overlap_tokens } = *placement;
         let entity = self.requests.entities.get(request as usize).copied().flatten();
         let Some(Ok(mut timeline)) = entity.map(|e| self.timelines.get_mut(e)) else { return };
         let Ok((_, mut engine)) = self.engines.get_mut(member.entity) else { return };
         let record = &mut timeline.0;
+        record.routed = Some(at);
         let job = entry_job(&self.facts, record);
         if self.facts.independent {
             engine.inbox.push_back((record.arrival, rank, job));

@@ -124,6 +124,16 @@ impl Routers {
         self.entry.has_backlog()
     }
 
+    /// Requests that wait at a router with the instants at which they came, in the order in which they did.
+    pub fn waiting(&self) -> Vec<(u32, SimTime)> {
+        self.entry.waiting()
+    }
+
+    /// The word of the mode in force.
+    pub fn mode(&self) -> &'static str {
+        self.entry.mode()
+    }
+
     /// When a late signal may let a waiting request go.
     pub fn next_wake(&self) -> Option<SimTime> {
         if self.has_backlog() { self.entry.next_signal() } else { None }
@@ -219,7 +229,7 @@ impl Routing<'_, '_> {
     pub fn place(&mut self, ask: &Ask, at: SimTime, news: &mut News) -> bool {
         let Some(pool) = self.fleet.pools.first() else { return false };
         match self.routers.entry.route(ask, at, pool, &self.dispatch.prompts.0, &mut self.decisions) {
-            Routed::To(placement) => self.dispatch.hand_over(&placement, pool),
+            Routed::To(placement) => self.dispatch.hand_over(&placement, pool, at),
             Routed::Waits => {}
             Routed::NoWorker => return false,
             Routed::Refused(reason) => {
@@ -283,7 +293,7 @@ impl Routing<'_, '_> {
             let Some(placement) = self.routers.entry.release(now, pool, prompts, &mut self.decisions) else { break };
             let place = pool.members.iter().position(|member| member.id == placement.member.id);
             lowest = place.into_iter().chain(lowest).min();
-            self.dispatch.hand_over(&placement, pool);
+            self.dispatch.hand_over(&placement, pool, now);
         }
         lowest
     }

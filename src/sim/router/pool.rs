@@ -111,6 +111,19 @@ impl PoolRouter {
         matches!(&self.policy, Policy::Kv(kv) if kv.has_backlog())
     }
 
+    /// Requests that wait here with the instants at which they came, in the order in which they did.
+    pub fn waiting(&self) -> Vec<(u32, SimTime)> {
+        match &self.policy {
+            Policy::Kv(kv) => kv.waiting(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The word of its mode.
+    pub fn mode(&self) -> &'static str {
+        self.mode
+    }
+
     /// When the next late signal arrives.
     pub fn next_signal(&self) -> Option<SimTime> {
         self.signals.next()

@@ -227,13 +227,14 @@ impl SglangScheduler {
     fn take_in(&mut self, id: u32, now: SimTime, begin: Begin, admitted: &mut Admitted) {
         self.waiting.pop_front();
         self.ordered_at = None;
-        let slot = &self.slots[id as usize];
+        let slot = &mut self.slots[id as usize];
         let (begin, reused) = match begin {
             Begin::Found(tokens) => (tokens, tokens),
             Begin::Own(tokens) if self.semantics.honest_reuse => (tokens, 0),
             // The reference reports what the request itself computed before as reuse.
             Begin::Own(tokens) => (tokens, tokens),
         };
+        slot.piece = (self.passes + 1, begin);
         self.events.push(EngineEvent::Admitted { request: slot.job.request, at: now, reused });
         admitted.ids.push(id);
         admitted.sum_isl += u64::from(slot.materialized);

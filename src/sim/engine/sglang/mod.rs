@@ -7,10 +7,12 @@
 //! | `admission` | which waiting prompts are computed in a pass |
 //! | `steady` | many decode passes at once while nothing changes, and the way in and out of the decode batch |
 //! | `transfer` | both ends of a hand-off |
+//! | `closeup` | what it looks like at an instant |
 //!
 //! A running request holds pages for every token it has; pages that are complete are in the radix tree, under its lock.
 
 mod admission;
+mod closeup;
 mod pass;
 mod steady;
 mod transfer;
@@ -53,6 +55,8 @@ struct Slot {
     /// When its path was used last, as far as the path does not know it yet.
     stamp: Stamp,
     path: Vec<Segment>,
+    /// Number of the pass that computed a piece of it last, and where the piece began.
+    piece: (u64, u32),
     /// Order of joining the running batch.
     joined: u64,
     /// `Some(step)`: member of the decode batch whose state above is that after `step`.
@@ -307,6 +311,11 @@ impl SglangScheduler {
         &mut self.watch
     }
 
+    /// The last passes, if anybody watches.
+    pub fn watched(&self) -> &PassWatch {
+        &self.watch
+    }
+
     /// Changes of the cache on their way to the router.
     pub fn kv_events(&mut self) -> &mut KvEvents {
         &mut self.tree.events
@@ -379,6 +388,7 @@ impl SglangScheduler {
             node: None,
             stamp: Stamp::default(),
             path,
+            piece: (0, 0),
             joined: 0,
             batched: None,
             trail,

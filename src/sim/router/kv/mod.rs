@@ -19,6 +19,7 @@ mod queue;
 
 use crate::scenario::{KvRouter, Role};
 use crate::sim::kv::{KvEvent, PromptIndex, Segment};
+use crate::time::SimTime;
 
 use super::draws::Draws;
 use super::{Ask, Choice, Target};
@@ -99,6 +100,11 @@ impl KvPolicy {
     /// Whether requests wait at the router.
     pub fn has_backlog(&self) -> bool {
         self.queues.has_backlog()
+    }
+
+    /// Requests that wait with the instants at which they came, in the order in which they did.
+    pub fn waiting(&self) -> Vec<(u32, SimTime)> {
+        self.queues.waiting().into_iter().map(|ask| (ask.request, ask.at)).collect()
     }
 
     /// Takes note of what a rank stored or removed.

@@ -151,6 +151,13 @@ impl Queues {
         self.waiting > 0
     }
 
+    /// Requests that wait, in the order in which they came.
+    pub fn waiting(&self) -> Vec<Ask> {
+        let mut waiting: Vec<&Waiting> = self.classes.iter().flat_map(|class| &class.heap).collect();
+        waiting.sort_unstable_by_key(|waiting| waiting.number);
+        waiting.into_iter().map(|waiting| waiting.ask).collect()
+    }
+
     /// The class of a request with so many uncached prompt tokens.
     pub fn classify(&self, hint: Hint, uncached: u64) -> usize {
         let Some(profile) = &self.profile else { return 0 };
