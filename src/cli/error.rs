@@ -36,6 +36,18 @@ pub enum CliError {
     /// A file cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// This program was built without a viewer.
+    #[cfg(not(feature = "gui"))]
+    #[error("this dynosim was built without the viewer; build it with: cargo run --release --features gui -- view ...")]
+    NoViewer,
+    /// The run cannot be opened.
+    #[cfg(feature = "gui")]
+    #[error(transparent)]
+    Open(#[from] dynosim::view::OpenError),
+    /// There is no window or no picture.
+    #[cfg(feature = "gui")]
+    #[error(transparent)]
+    View(#[from] dynosim::view::window::app::ViewError),
     /// Standard output cannot be written.
     #[error("cannot write to standard output: {0}")]
     Stdout(io::Error),
@@ -58,6 +70,12 @@ impl CliError {
             Self::Workload(WorkloadError::Write(_)) => FAILED,
             Self::Scenario(_) | Self::Workload(_) | Self::Perf(_) | Self::Calibrate(_) | Self::Timeseries(_) => USAGE,
             Self::Simulation(SimError::TooManyRanks { .. }) => USAGE,
+            #[cfg(not(feature = "gui"))]
+            Self::NoViewer => USAGE,
+            #[cfg(feature = "gui")]
+            Self::Open(_) => USAGE,
+            #[cfg(feature = "gui")]
+            Self::View(_) => FAILED,
             Self::Simulation(_) | Self::Write(_) | Self::Stdout(_) => FAILED,
         }
     }

@@ -3,6 +3,8 @@
 //! | file | does |
 //! |---|---|
 //! | `replay` | runs a scenario and prints the report |
+//! | `view` | watches a run in a window, or draws one picture of it |
+//! | `scenario_args` | the flags that say what to run |
 //! | `drive` | advances the simulation, with a time series or a progress bar on the way |
 //! | `scenario` | checks a scenario, prints the schema |
 //! | `perf` | shows and draws how long passes take, and how many KV tokens fit |
@@ -18,7 +20,9 @@ mod output;
 mod perf;
 mod replay;
 mod scenario;
+mod scenario_args;
 mod trace;
+mod view;
 
 use std::io;
 use std::process::ExitCode;
@@ -32,6 +36,8 @@ use error::CliError;
 const DONE: u8 = 0;
 /// The run failed, or lost requests to a dead end.
 const FAILED: u8 = 1;
+/// What is told without being asked for. Graphics libraries warn of what is no fault, such as a software driver.
+const DIAGNOSTICS: &str = "warn,bevy_render=error,bevy_winit=error,naga=error,wgpu_core=error,wgpu_hal=off";
 /// Wrong usage or input.
 const USAGE: u8 = 2;
 
@@ -47,6 +53,8 @@ pub struct Cli {
 enum Command {
     /// Run a trace, a synthetic load or a scenario file, and report latencies, throughput and cost
     Replay(Box<replay::Args>),
+    /// Watch a run in a window, or draw one picture of it
+    View(Box<view::Args>),
     /// Show how long forward passes take and how many KV tokens fit
     Perf(perf::Args),
     /// Show what is in a trace, convert traces, make them up
@@ -63,6 +71,7 @@ impl Cli {
         start_diagnostics();
         let result = match self.command {
             Command::Replay(args) => replay::run(&args),
+            Command::View(args) => view::run(&args),
             Command::Perf(args) => perf::run(&args),
             Command::Trace(command) => trace::run(&command),
             Command::Scenario(command) => scenario::run(&command),
@@ -76,7 +85,7 @@ impl Cli {
 
 /// Diagnostics on standard error, filtered by `DYNOSIM_LOG` (such as `debug` or `dynosim::sim=trace`).
 fn start_diagnostics() {
-    let filter = EnvFilter::try_from_env("DYNOSIM_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_from_env("DYNOSIM_LOG").unwrap_or_else(|_| EnvFilter::new(DIAGNOSTICS));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     // It fails only when one is installed already, which then does the job.
     let _ = subscriber.try_init();

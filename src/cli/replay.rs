@@ -1,26 +1,22 @@
 //! `dynosim replay`: run a scenario and print the report.
 
 use std::io::{self, IsTerminal, Write};
-use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 use dynosim::report::{DecisionFile, Diagnostics, Recorder, Report, SessionNames, write_atomically, write_requests};
-use dynosim::scenario::{Outputs, Run, Scenario, ScenarioError};
 use dynosim::sim::Simulation;
 use dynosim::workload;
 use serde_json::Value;
 
 use super::error::CliError;
+use super::scenario_args::ScenarioArgs;
 use super::{DONE, FAILED, drive, output, warn};
 
 /// Flags of `dynosim replay`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    flags: Scenario,
-    /// Scenario file; a flag replaces the whole value of its key
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    scenario: ScenarioArgs,
     /// Show a progress bar on a terminal
     #[arg(long)]
     progress: bool,
@@ -29,24 +25,9 @@ pub struct Args {
     quiet: bool,
 }
 
-impl Args {
-    /// The run and its output files, from file and flags together.
-    fn resolve(&self) -> Result<(Run, Outputs), ScenarioError> {
-        let file = self.config.as_deref();
-        let scenario = match file {
-            Some(path) => Scenario::load(path)?.overlaid(&self.flags)?,
-            None => self.flags.clone(),
-        };
-        // Paths of the file start at its folder already; those of flags start at the working folder.
-        let here = Path::new("");
-        let both = scenario.resolve(here).and_then(|run| Ok((run, scenario.outputs(here)?)));
-        both.map_err(|error| Scenario::locate(error, &self.flags, file))
-    }
-}
-
 /// Runs the scenario; 1 when requests were lost to a dead end.
 pub fn run(args: &Args) -> Result<u8, CliError> {
-    let (run, outputs) = args.resolve()?;
+    let (run, outputs) = args.scenario.resolve()?;
     let workload = workload::load(&run)?;
     let sessions = SessionNames::of(&workload);
     let notes = workload.notes.clone();

@@ -7,6 +7,7 @@
 //! | [`command`] | what a user can ask of it |
 //! | [`track`] | the time line of the whole run |
 //! | [`life`] | the stages that a request went through |
+//! | `window` | the window, with feature `gui` |
 //! | `source` | a scenario made ready to be simulated as often as wanted |
 //! | `background` | the whole run, simulated in the background |
 //! | `pilot` | the thread that goes to the playhead |
@@ -28,6 +29,8 @@ pub mod player;
 mod source;
 mod tally;
 pub mod track;
+#[cfg(feature = "gui")]
+pub mod window;
 
 pub use background::RunResult;
 pub use extract::MAX_KV_GROUPS;
