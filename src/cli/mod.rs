@@ -37,7 +37,8 @@ const DONE: u8 = 0;
 /// The run failed, or lost requests to a dead end.
 const FAILED: u8 = 1;
 /// What is told without being asked for. Graphics libraries warn of what is no fault, such as a software driver.
-const DIAGNOSTICS: &str = "warn,bevy_render=error,bevy_winit=error,naga=error,wgpu_core=error,wgpu_hal=off";
+const DIAGNOSTICS: &str =
+    "warn,bevy_egui=error,bevy_render=error,bevy_winit=error,naga=error,wgpu_core=error,wgpu_hal=off";
 /// Wrong usage or input.
 const USAGE: u8 = 2;
 

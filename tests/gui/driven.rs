@@ -153,7 +153,7 @@ fn frame_times() {
         driver.type_char('b', KeyCode::KeyB);
         driver.settle();
         let flying = driver.frame().traffic.arrived - driver.frame().traffic.ended;
-        let mut time = |driver: &mut Driver| {
+        let time = |driver: &mut Driver| {
             driver.frames(5);
             let start = Instant::now();
             driver.frames(40);

@@ -40,6 +40,7 @@ fn paint(frame: &FrameModel, view: &mut ViewState, pointer: Option<Pos2>) -> usi
                 progress: Progress { seeking: false, reached: frame.at, run: 1.0 },
                 life: None,
                 facts: &facts,
+                sla_ttft_ms: Some(300.0),
                 theme: &theme,
                 problem: None,
             };

@@ -138,6 +138,7 @@ fn draw(
         progress: player.progress(),
         life: session.life.as_ref(),
         facts: &session.facts,
+        sla_ttft_ms: player.run().sla.ttft_ms,
         theme: &theme,
         problem: problem.as_deref(),
     };

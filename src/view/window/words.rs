@@ -31,6 +31,7 @@ pub fn short(n: f64) -> String {
 /// Three significant digits.
 pub fn digits(x: f64) -> String {
     match x.abs() {
+        0.0 => "0".to_owned(),
         a if a >= 99.95 => format!("{x:.0}"),
         a if a >= 9.995 => format!("{x:.1}"),
         _ => format!("{x:.2}"),

@@ -48,6 +48,11 @@ fn text(value: &serde_json::Value) -> String {
             text.rsplit(['/', '\\']).next().unwrap_or(text).to_owned()
         }
         serde_json::Value::Array(list) if list.len() > 3 => format!("{} entries", list.len()),
+        serde_json::Value::Array(list) => list.iter().map(text).collect::<Vec<_>>().join(", "),
+        serde_json::Value::Number(number) => {
+            let digits = number.to_string();
+            digits.strip_suffix(".0").unwrap_or(&digits).to_owned()
+        }
         other => other.to_string(),
     }
 }

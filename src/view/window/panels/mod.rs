@@ -51,6 +51,8 @@ pub struct Desk<'a> {
     pub life: Option<&'a Life>,
     /// The scenario in words.
     pub facts: &'a Facts,
+    /// Bound on TTFT, milliseconds, where there is one.
+    pub sla_ttft_ms: Option<f64>,
     /// Colours.
     pub theme: &'a Theme,
     /// What went wrong last.

@@ -123,16 +123,26 @@ fn latency(painter: &Painter, track: &Track<'_>, row: Rect) {
         return;
     }
     scale(painter, track, row, &words::span(most));
-    let y = |ms: f64| row.max.y - row.height() * (ms / most) as f32;
+    // Logarithmic over three decades: a wait of a minute hides no change from 0.2 to 2 s.
+    let y = |ms: f64| row.max.y - row.height() * (1.0 + (ms / most).max(1e-3).log10() / 3.0) as f32;
     // Where completed requests missed the SLA, the ground says so.
     let mut ink = Ink::new(painter, None);
     for (i, bucket) in buckets.iter().enumerate().filter(|(_, b)| b.missed > 0) {
         let (from, to) = track.range(i);
         let share = bucket.missed as f32 / bucket.completed.max(1) as f32;
         let place = Rect::from_min_max(pos2(from, row.min.y), pos2(to, row.max.y));
-        ink.rect(place, mix(theme.panel, theme.missed, 0.10 + 0.40 * share));
+        ink.rect(place, mix(theme.panel, theme.missed, 0.08 + 0.24 * share));
     }
     ink.finish();
+    if let Some(bound) = track.desk.sla_ttft_ms.filter(|bound| *bound < most) {
+        let dashes = Shape::dashed_line(
+            &[pos2(row.min.x, y(bound)), pos2(row.max.x, y(bound))],
+            Stroke::new(1.0, theme.missed),
+            4.0,
+            4.0,
+        );
+        painter.extend(dashes);
+    }
     curve(painter, track, theme.dim, |b| b.ttft_p99_ms.map(y));
     curve(painter, track, theme.text, |b| b.ttft_p50_ms.map(y));
 }

@@ -1,7 +1,8 @@
 //! Small parts that panels share.
 
-use bevy_egui::egui::{Align, Align2, Color32, FontId, Label, Layout, Rect, Response, RichText, Sense, Ui, pos2, vec2};
+use bevy_egui::egui::{Align2, Color32, FontId, Rect, Response, RichText, Sense, Ui, pos2, vec2};
 
+use crate::view::window::ink::Ink;
 use crate::view::window::theme::Theme;
 
 /// A heading of a section.
@@ -18,15 +19,13 @@ pub fn row(ui: &mut Ui, theme: &Theme, name: &str, value: &str) {
 
 /// A name on the left and a figure in a colour of its own on the right.
 pub fn colored_row(ui: &mut Ui, theme: &Theme, name: &str, value: &str, color: Color32) {
-    ui.horizontal(|ui| {
-        ui.spacing_mut().item_spacing.x = 6.0;
-        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-            ui.add(Label::new(RichText::new(value).size(13.0).color(color)).truncate());
-            ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
-                ui.add(Label::new(RichText::new(name).size(13.0).color(theme.dim)).truncate());
-            });
-        });
-    });
+    let (rect, _) = ui.allocate_exact_size(vec2(ui.available_width(), 18.0), Sense::hover());
+    let mut ink = Ink::new(ui.painter(), None);
+    // The figure comes first; the name gets what is left.
+    let most = rect.width() * 0.68;
+    let used = ink.text_within(rect.right_center(), Align2::RIGHT_CENTER, 13.0, color, value, most);
+    ink.text_within(rect.left_center(), Align2::LEFT_CENTER, 13.0, theme.dim, name, rect.width() - used - 8.0);
+    ink.finish();
 }
 
 /// Pictures on buttons.

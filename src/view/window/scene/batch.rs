@@ -34,7 +34,7 @@ fn step(n: usize, size: bevy_egui::egui::Vec2, most: f32) -> f32 {
 /// Draws the running batch into `rect`.
 pub fn tiles(scene: &Scene<'_>, ink: &mut Ink<'_>, running: &[Tile], rect: Rect) {
     let theme = scene.theme;
-    let most = (13.0 * scene.camera.zoom).clamp(8.0, 24.0);
+    let most = (17.0 * scene.camera.zoom).clamp(8.0, 26.0);
     let step = step(running.len(), rect.size(), most);
     let columns = ((rect.width() / step) as usize).max(1);
     // A little more room between rows: a mark below a tile says that it is over its SLA.

@@ -124,7 +124,10 @@ pub fn transfers(scene: &Scene<'_>, ink: &mut Ink<'_>) {
         ink.touch(Rect::from_center_size(head, vec2(14.0, 14.0)), Target::Request(transfer.request));
         if i < LABELLED && scene.camera.zoom > 0.45 {
             let text = words::bytes(transfer.bytes);
-            let label = Rect::from_center_size(head - vec2(0.0, 13.0), vec2(text.len() as f32 * 6.4 + 6.0, 15.0));
+            let label = Rect::from_center_size(
+                head + vec2(0.0, if i % 2 == 0 { -14.0 } else { 14.0 }),
+                vec2(text.len() as f32 * 6.4 + 6.0, 15.0),
+            );
             ink.round(label, 3.0, fade(theme.background, 0.85));
             ink.text(label.center(), Align2::CENTER_CENTER, 12.0, color, &text);
         }

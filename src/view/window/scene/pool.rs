@@ -78,7 +78,10 @@ pub fn notes(scene: &Scene<'_>, ink: &mut Ink<'_>, pool: &PoolFrame, place: &Poo
     ink.outline(bubble, 6.0, 1.0, theme.planner);
     let at = bubble.min + vec2(12.0, 8.0);
     ink.text(at, Align2::LEFT_TOP, size, theme.planner, &title);
-    let ago = format!("{} ago", words::span(scene.frame.at.since(note.at).as_ms()));
+    let ago = match scene.frame.at.since(note.at).as_ms() {
+        ms if ms < 1.0 => "now".to_owned(),
+        ms => format!("{} ago", words::span(ms)),
+    };
     ink.text(pos2(bubble.max.x - 12.0, at.y), Align2::RIGHT_TOP, 12.0, theme.dim, &ago);
     ink.painter().galley(at + vec2(0.0, size + 6.0), galley, theme.dim);
 }
