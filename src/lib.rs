@@ -33,7 +33,7 @@
 //! | `cli` | one file per subcommand (part of the program, not of the library) |
 //! | [`time`] | simulated time in whole nanoseconds |
 //! | `text` | reading files that people edit, and saying what is wrong with them (private) |
-//! | [`view`] | what a viewer shows of a run at an instant, as data; the window is to come |
+//! | [`view`] | what a viewer shows of a run at an instant, as data; the window, with feature `gui` |
 //! | `sweep` | many runs: to come |
 //!
 //! Imports point up this table only: `sim` knows nothing of `report`, `plot` or `cli`.

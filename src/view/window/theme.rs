@@ -1,5 +1,6 @@
 //! Colours, in a dark and a light set, told apart by colour-blind people too (after Okabe and Ito).
 
+use bevy_egui::egui::epaint::FontColorTransferFunction;
 use bevy_egui::egui::{self, Color32};
 
 /// Which set of colours.
@@ -124,7 +125,12 @@ impl Theme {
         visuals.window_stroke = egui::Stroke::new(1.0, self.line);
         visuals.widgets.noninteractive.bg_stroke = egui::Stroke::new(1.0, self.line);
         visuals.interact_cursor = Some(egui::CursorIcon::PointingHand);
+        // The renderer blends in linear light, in which dark letters on a light ground turn out too thin.
+        if self.mode == Mode::Light {
+            visuals.text_options.color_transfer_function = FontColorTransferFunction::Gamma(0.55);
+        }
         ctx.set_visuals(visuals);
+        ctx.all_styles_mut(|style| style.spacing.scroll.fade.strength = 0.0);
     }
 }
 
