@@ -64,6 +64,7 @@ pub fn complete_passes(
     mut handoffs: ResMut<Handoffs>,
     mut news: ResMut<News>,
     mut engines: Query<(&Worker, &mut Engine)>,
+    mut ending: Local<Vec<(u32, Entity)>>,
 ) {
     if facts.meets_at_arrivals {
         // These workers have run by themselves up to now; only what ends at this very instant is left.
@@ -75,8 +76,17 @@ pub fn complete_passes(
             }
         }
     }
+    ending.clear();
     while let Some(due) = agenda.take_if(clock.now, |due| matches!(due, Due::PassEnd(_))) {
         let Due::PassEnd(entity) = due else { continue };
+        let Ok((worker, _)) = engines.get(entity) else { continue };
+        ending.push((worker.id, entity));
+    }
+    if facts.apart {
+        // How far each ran by itself decides when its pass was entered, so that may not decide their order.
+        ending.sort_unstable();
+    }
+    for (_, entity) in ending.drain(..) {
         let Ok((worker, mut engine)) = engines.get_mut(entity) else { continue };
         complete_pass(*worker, &mut engine, clock.now, &mut handoffs, &mut news);
     }
@@ -208,7 +218,8 @@ pub fn start_passes_and_release(
 }
 
 /// Lets workers whose passes concern nobody else run on: with a flat list of arrivals under round robin, each through
-/// everything it was given; otherwise the worker whose pass ends next, until something crosses a border.
+/// everything it was given; otherwise the worker whose pass ends next, until something crosses a border. What other workers
+/// do is one, unless they are apart.
 pub fn run_on(
     facts: Res<RunFacts>,
     prompts: Res<Prompts>,
@@ -235,6 +246,9 @@ pub fn run_on(
         // A pass may begin a copy that others wait for: rounds take everything in order.
         return;
     }
+    if facts.apart {
+        until = agenda.next_besides_passes().map_or(until, |next| until.min(next));
+    }
     while let Some((at, Due::PassEnd(entity))) = agenda.peek() {
         if at >= until {
             return;
@@ -245,7 +259,7 @@ pub fn run_on(
             return;
         }
         let Some(entry) = agenda.take() else { return };
-        let border = agenda.peek().map_or(until, |(next, _)| until.min(next));
+        let border = agenda.peek().filter(|_| !facts.apart).map_or(until, |(next, _)| until.min(next));
         if border <= at {
             // Something else happens at this instant: a round takes everything in order.
             agenda.put_back(entry);

@@ -101,6 +101,11 @@ impl Simulation {
             destination_first: disaggregated
                 && pools.iter().any(|(_, e)| matches!(e.scheduler, SchedulerKind::Sglang(_))),
             independent,
+            apart: !disaggregated
+                && arrivals.is_flat()
+                && !routers.listens()
+                && !has_tiers
+                && pools.iter().all(|(_, e)| !matches!(e.scheduler, SchedulerKind::Sglang(_))),
             meets_at_arrivals: independent && routers.listens(),
             block_size: engines.first().map_or(1, |engine| engine.block_size),
             has_tiers,
