@@ -17,6 +17,7 @@
 mod decisions;
 mod diagnostics;
 mod file;
+mod html;
 mod requests;
 mod stats;
 mod summary;
