@@ -14,6 +14,7 @@
 //! | [`Recorder`] | CSV, the fleet and every worker at a fixed interval of simulated time |
 //! | [`write_atomically`] | the way all of them reach the disk: complete or not at all |
 
+mod cost;
 mod decisions;
 mod diagnostics;
 mod file;
@@ -29,5 +30,5 @@ pub use decisions::{DecisionFile, write_decision};
 pub use diagnostics::Diagnostics;
 pub use file::{AtomicFile, WriteError, write_atomically};
 pub use requests::{SessionNames, write_requests, write_rows};
-pub use summary::Report;
+pub use summary::{Report, ReportError};
 pub use timeseries::{MAX_ROWS, Recorder, TimeseriesError};
