@@ -183,7 +183,8 @@ impl GpuSpec {
             source: object.list("source")?.iter().map(|(at, v)| document(v, source, at)).collect::<Result<_, _>>()?,
             note: object.text("note")?,
         };
-        let ascending = [("idle_watts", gpu.idle_watts), ("busy_watts", gpu.busy_watts), ("peak_watts", gpu.peak_watts)];
+        let ascending =
+            [("idle_watts", gpu.idle_watts), ("busy_watts", gpu.busy_watts), ("peak_watts", gpu.peak_watts)];
         let given: Vec<(&str, f64)> = ascending.iter().filter_map(|(key, watts)| Some((*key, (*watts)?))).collect();
         match given.windows(2).find(|pair| pair[0].1 > pair[1].1) {
             Some(pair) => {
