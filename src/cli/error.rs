@@ -36,6 +36,14 @@ pub enum CliError {
     /// A file cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// What is to be compared cannot be.
+    #[error("{cause}; {cure}")]
+    Compare {
+        /// The file or flag and what is wrong with it.
+        cause: String,
+        /// What to do.
+        cure: &'static str,
+    },
     /// Standard output cannot be written.
     #[error("cannot write to standard output: {0}")]
     Stdout(io::Error),
@@ -57,6 +65,7 @@ impl CliError {
         match self {
             Self::Workload(WorkloadError::Write(_)) => FAILED,
             Self::Scenario(_) | Self::Workload(_) | Self::Perf(_) | Self::Calibrate(_) | Self::Timeseries(_) => USAGE,
+            Self::Compare { .. } => USAGE,
             Self::Simulation(SimError::TooManyRanks { .. }) => USAGE,
             Self::Simulation(_) | Self::Write(_) | Self::Stdout(_) => FAILED,
         }
@@ -94,6 +103,7 @@ impl Dressed {
                 let cause = cure.and_then(|cure| text.strip_suffix(cure)).unwrap_or(&text).trim_end_matches("; ");
                 Self { cause: cause.to_owned(), cure: cure.map(str::to_owned) }
             }
+            CliError::Compare { cause, cure } => Self { cause: cause.clone(), cure: Some((*cure).to_owned()) },
             CliError::Perf(e) => Self { cause: e.what(), cure: Some(e.cure().to_owned()) },
             other => Self { cause: other.to_string(), cure: None },
         }

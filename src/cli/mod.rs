@@ -3,6 +3,7 @@
 //! | file | does |
 //! |---|---|
 //! | `replay` | runs a scenario and prints the report |
+//! | `compare` | runs scenarios, or reads their reports, and shows them side by side |
 //! | `drive` | advances the simulation, with a time series or a progress bar on the way |
 //! | `scenario` | checks a scenario, prints the schema |
 //! | `perf` | shows and draws how long passes take, and how many KV tokens fit |
@@ -12,6 +13,7 @@
 //!
 //! Standard output holds results only; warnings, errors, progress and diagnostics go to standard error.
 
+mod compare;
 mod drive;
 mod error;
 mod output;
@@ -47,6 +49,8 @@ pub struct Cli {
 enum Command {
     /// Run a trace, a synthetic load or a scenario file, and report latencies, throughput and cost
     Replay(Box<replay::Args>),
+    /// Run several scenarios, or read their reports, and show them side by side
+    Compare(compare::Args),
     /// Show how long forward passes take and how many KV tokens fit
     Perf(perf::Args),
     /// Show what is in a trace, convert traces, make them up
@@ -63,6 +67,7 @@ impl Cli {
         start_diagnostics();
         let result = match self.command {
             Command::Replay(args) => replay::run(&args),
+            Command::Compare(args) => compare::run(&args),
             Command::Perf(args) => perf::run(&args),
             Command::Trace(command) => trace::run(&command),
             Command::Scenario(command) => scenario::run(&command),

@@ -35,6 +35,12 @@ fn complete_pass(worker: Worker, engine: &mut Engine, at: SimTime, handoffs: &mu
 /// Forms a pass on every rank with work and emits it when the slowest rank is done. Returns that instant, and whether
 /// the pass did anything.
 fn run_pass(engine: &mut Engine, now: SimTime) -> (SimTime, bool) {
+    let (end, worked) = run_ranks(engine, now);
+    engine.busy += end.since(now);
+    (end, worked)
+}
+
+fn run_ranks(engine: &mut Engine, now: SimTime) -> (SimTime, bool) {
     if let [rank] = engine.ranks.as_mut_slice() {
         let formed = rank.form(now);
         rank.emit(&formed, formed.end);
@@ -342,7 +348,10 @@ fn run_privately(
             break false;
         }
     };
-    (at, idle, rank.passes() - before)
+    let passes = rank.passes() - before;
+    // They follow each other without a gap.
+    engine.busy += at.since(now);
+    (at, idle, passes)
 }
 
 /// Runs a worker that nobody else is concerned with through its inbox, passes starting before `until`. A worker that is
@@ -386,6 +395,7 @@ fn run_alone(
             let border = engine.inbox.front().map_or(until, |(at, _, _)| until.min(*at));
             let end = rank.run_on(now, border);
             if end > now {
+                engine.busy += end.since(now);
                 engine.busy_until = Some(end);
                 continue;
             }
