@@ -306,6 +306,7 @@ fn wrong_usage_exits_with_two_and_says_what_to_do() {
         ),
         (&["agg.json", "disagg.json", "--names", "a,a"], "`names`: holds \"a\" twice"),
         (&["agg.json", "disagg.json", "--names", "a,"], "`names`: holds an empty name"),
+        (&["agg.json", "--html", "x", "--report-json", "x"], "`report-json`: names the same file as `html`"),
         (&["agg.json", "--sla-ttft-ms", "-1"], "`sla-ttft-ms`: is -1; give milliseconds"),
         (&["agg.json", "--cost", "h20_sxm"], "command line, `cost`: no GPU is called \"h20_sxm\""),
         (&[], "required"),

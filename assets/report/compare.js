@@ -17,7 +17,7 @@
   function lead() {
     const count = runs.length;
     const read = runs.filter(run => !run.simulated).length;
-    const parts = [`${count} run${count === 1 ? "" : "s"} side by side`];
+    const parts = [count === 1 ? "1 run" : `${count} runs side by side`];
     if (read) parts.push(`${read} read from ${read === 1 ? "a report, which holds" : "reports, which hold"} no time series`);
     const bounds = data.sla && [["TTFT", data.sla.ttft_ms], ["ITL", data.sla.itl_ms], ["E2E", data.sla.e2e_ms]]
       .filter(([, bound]) => bound != null).map(([name, bound]) => `${name} ≤ ${figure(bound)} ms`);

@@ -123,6 +123,13 @@ type Finished = Result<(Candidate, u8), CliError>;
 /// Runs and reads everything; what fails is told and left out. The exit code is the worst of all.
 pub fn run(args: &Args) -> Result<u8, CliError> {
     let names = args.names()?;
+    if let (Some(html), Some(json)) = (&args.html, &args.report_json)
+        && html == json
+        && !html.starts_with("/dev")
+    {
+        let cause = "command line, `report-json`: names the same file as `html`".to_owned();
+        return Err(CliError::Compare { cause, cure: "give each output a file of its own" });
+    }
     let flags = args.flags();
     let results: Vec<Mutex<Option<Finished>>> = args.files.iter().map(|_| Mutex::new(None)).collect();
     let next = AtomicUsize::new(0);

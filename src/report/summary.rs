@@ -72,8 +72,8 @@ impl Report {
     /// # Errors
     /// When the text is no JSON object, or lacks a figure that every report has.
     pub fn from_json(text: &str) -> Result<Self, ReportError> {
-        let keys: BTreeMap<String, Value> =
-            serde_json::from_str(crate::text::without_mark(text)).map_err(|e| ReportError::Json(e.to_string()))?;
+        let keys: BTreeMap<String, Value> = serde_json::from_str(crate::text::without_mark(text))
+            .map_err(|e| ReportError::Json(crate::text::shorten(e.to_string())))?;
         let report = Self { keys };
         match ESSENTIAL.iter().find(|key| report.number(key).is_none()) {
             Some(key) => Err(ReportError::Missing(key)),

@@ -10,12 +10,41 @@ use super::document::Scenario;
 use super::error::ScenarioError;
 use super::fields::{COST, check};
 use super::planner::PlannerConfig;
-use super::run::{CostConfig, EngineConfig, PoolRates, Role, Topology};
+use super::run::{EngineConfig, Role, Topology};
 use super::timing::Files;
+use super::values::Document;
 
 const KEY: &str = "cost";
 /// The word for the GPUs that the engines name.
 const AUTO: &str = "auto";
+
+/// What GPUs are taken to cost.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CostConfig {
+    /// One entry per pool, prefill first.
+    pub pools: Vec<PoolRates>,
+    /// What was given, paths resolved.
+    pub given: Document,
+}
+
+/// What the GPUs of a pool are taken to cost.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PoolRates {
+    /// The pool.
+    pub role: Role,
+    /// Its GPU, where known.
+    pub gpu: Option<String>,
+    /// GPUs of a worker: what the planner's configuration says, else tensor-parallel size times data-parallel ranks.
+    pub gpus_per_worker: u64,
+    /// US dollars per GPU and hour.
+    pub usd_per_gpu_hour: Option<f64>,
+    /// Watts of a GPU during a forward pass.
+    pub busy_watts: Option<f64>,
+    /// Watts of a GPU between forward passes.
+    pub idle_watts: Option<f64>,
+    /// Where the figures come from and which are missing, one sentence each.
+    pub basis: Vec<String>,
+}
 
 impl Scenario {
     /// The rates of every pool, when an estimate is wanted.

@@ -45,6 +45,7 @@ mod trace;
 mod traffic;
 mod values;
 
+pub use cost::{CostConfig, PoolRates};
 pub use document::Scenario;
 pub use error::{Place, ScenarioError};
 pub use load::VERSION;

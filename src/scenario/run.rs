@@ -10,11 +10,10 @@ use crate::perf::{TimerSetup, Timing};
 use crate::time::{SimDuration, SimTime};
 use crate::workload::generate::Spec;
 
-use super::trace::TraceSource;
-
+use super::cost::CostConfig;
 use super::planner::PlannerConfig;
 use super::router::{QueuePolicy, Router};
-use super::values::Document;
+use super::trace::TraceSource;
 
 /// Everything that determines a result.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,34 +42,6 @@ pub struct Run {
     pub seed: u64,
     /// Things the user should know that do not stop the run, one sentence each.
     pub warnings: Vec<String>,
-}
-
-/// What GPUs are taken to cost.
-#[derive(Debug, Clone, PartialEq)]
-pub struct CostConfig {
-    /// One entry per pool, prefill first.
-    pub pools: Vec<PoolRates>,
-    /// What was given, paths resolved.
-    pub given: Document,
-}
-
-/// What the GPUs of a pool are taken to cost.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PoolRates {
-    /// The pool.
-    pub role: Role,
-    /// Its GPU, where known.
-    pub gpu: Option<String>,
-    /// GPUs of a worker: what the planner's configuration says, else tensor-parallel size times data-parallel ranks.
-    pub gpus_per_worker: u64,
-    /// US dollars per GPU and hour.
-    pub usd_per_gpu_hour: Option<f64>,
-    /// Watts of a GPU during a forward pass.
-    pub busy_watts: Option<f64>,
-    /// Watts of a GPU between forward passes.
-    pub idle_watts: Option<f64>,
-    /// Where the figures come from and which are missing, one sentence each.
-    pub basis: Vec<String>,
 }
 
 /// The source of requests and the rule that releases them.

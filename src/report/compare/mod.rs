@@ -60,6 +60,10 @@ impl Comparison {
         let names = |which: &dyn Fn(&Candidate) -> bool| -> Vec<&str> {
             self.candidates.iter().filter(|c| which(c)).map(|c| c.name.as_str()).collect()
         };
+        let arrived: Vec<f64> = self.candidates.iter().filter_map(|c| c.report.number("num_requests")).collect();
+        if arrived.windows(2).any(|pair| pair[0] != pair[1]) {
+            notes.push("Not all runs were given the same number of requests: their traffic may differ.".to_owned());
+        }
         let lossy = names(&|c| figures::lost(&c.report).is_some_and(|lost| lost > 0.0));
         if !lossy.is_empty() {
             notes.push(format!(
