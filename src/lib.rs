@@ -28,7 +28,7 @@
 //! | [`perf`] | how long a forward pass takes, how many KV blocks fit (no ECS) |
 //! | [`sim`] | the ECS simulation: arrivals, routers, engines, KV blocks and tiers, hand-off, planner, measurements |
 //! | [`calibrate`] | fits corrections of timing models to measurements of a real engine |
-//! | [`report`] | summary table, JSON, per-request rows, time series, decision log, the planner's HTML report |
+//! | [`report`] | summary table, JSON, per-request rows, time series, decision log, HTML reports, comparisons |
 //! | [`plot`] | static charts as SVG (no simulation) |
 //! | `cli` | one file per subcommand (part of the program, not of the library) |
 //! | [`time`] | simulated time in whole nanoseconds |

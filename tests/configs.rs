@@ -30,7 +30,7 @@ fn every_configuration_runs_to_completion_and_completes_every_request() {
         assert!(name.ends_with(".json"), "{name} is no scenario");
         let text = fs::read_to_string(&file).unwrap();
         let mut scenario = Scenario::from_json(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
-        if name.starts_with("router-study") {
+        if name.starts_with("router-study") || name.starts_with("guide-") {
             // These leave the trace to the command line.
             scenario.trace.push(small_trace());
         }

@@ -46,7 +46,7 @@ fn run(document: &Value, tick: Option<u64>) -> (String, Vec<u8>) {
     }
     let mut rows = Vec::new();
     write_rows(&mut rows, &outcome, &sessions).unwrap();
-    (format!("{report}\n{}", decisions.text()), rows)
+    (format!("{report}\n{}\n{:?}", decisions.text(), outcome.pools), rows)
 }
 
 /// A flat trace of `count` requests that come in clumps, some of them sharing prefixes.

@@ -26,7 +26,7 @@ EVENT = re.compile(r"t=([\d.]+)s \[(\w+)\]: (\d+) -> (\d+) workers")
 TIMEOUT_S = 180
 
 
-def draw_engine(rng, role):
+def draw_engine(rng, role, scheduler):
     engine = {"block_size": rng.choice([16, 64, 128]), "num_gpu_blocks": 0}
     engine["num_gpu_blocks"] = rng.choice([300_000, 640_000, 1_280_000]) // engine["block_size"]
     if rng.random() < 0.6:
@@ -35,6 +35,14 @@ def draw_engine(rng, role):
         engine["max_num_seqs"] = rng.choice([16, 64])
     if rng.random() < 0.3:
         engine["max_num_batched_tokens"] = rng.choice([2048, 4096, 16384])
+    if scheduler != "vllm":
+        engine["engine_type"] = scheduler
+    if scheduler == "sglang" and rng.random() < 0.6:
+        engine["sglang"] = {
+            "chunked_prefill_size": rng.choice([2048, 8192]),
+            "schedule_policy": rng.choice(["fifo", "lpm"]),
+            "schedule_conservativeness": rng.choice([0.3, 1.0]),
+        }
     if rng.random() < 0.3:
         engine["speedup_ratio"] = rng.choice([0.5, 2.0])
     if rng.random() < 0.2:
@@ -42,11 +50,11 @@ def draw_engine(rng, role):
     if role is None:
         if rng.random() < 0.2:
             engine["dp_size"] = 2
-        if rng.random() < 0.2:
+        if scheduler == "vllm" and rng.random() < 0.2:
             engine.update({"aic_nextn": 2, "aic_nextn_accept_rates": rng.choice(["0.8,0.5", "1,1"])})
     else:
         engine["worker_type"] = role
-        if rng.random() < 0.5:
+        if scheduler == "vllm" and rng.random() < 0.5:
             engine["max_model_len"] = 131_072
     return engine
 
@@ -80,16 +88,18 @@ def draw_planner(rng, mode):
     return planner
 
 
-def draw_case(seed, number):
+def draw_case(seed, number, scheduler):
     """Flags, and how many rows of the trace."""
-    rng = random.Random(f"{seed}/{number}/planner")
-    mode = rng.choice(["agg", "agg", "disagg"])
+    name = "planner" if scheduler == "vllm" else scheduler
+    rng = random.Random(f"{seed}/{number}/{name}")
+    # TensorRT-LLM has no hand-off.
+    mode = rng.choice(["agg", "agg", "agg" if scheduler == "trtllm" else "disagg"])
     flags = {"planner-config": draw_planner(rng, mode)}
     if mode == "agg":
-        flags["extra-engine-args"] = draw_engine(rng, None)
+        flags["extra-engine-args"] = draw_engine(rng, None, scheduler)
         flags["num-workers"] = rng.randint(1, 3)
     else:
-        prefill, decode = draw_engine(rng, "prefill"), draw_engine(rng, "decode")
+        prefill, decode = (draw_engine(rng, role, scheduler) for role in ("prefill", "decode"))
         decode["block_size"] = prefill["block_size"]
         flags.update({"prefill-engine-args": prefill, "decode-engine-args": decode})
         flags["num-prefill-workers"], flags["num-decode-workers"] = rng.randint(1, 2), rng.randint(1, 2)
@@ -139,6 +149,7 @@ def main():
     parser.add_argument("--trace", type=pathlib.Path, required=True, help="a Mooncake trace of at least 900 rows")
     parser.add_argument("--cases", type=int, default=30)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--engine", choices=("vllm", "sglang", "trtllm"), default="vllm")
     parser.add_argument("--case", type=int, help="run this case of the seed only")
     parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "target/release/dynosim")
     args = parser.parse_args()
@@ -149,7 +160,7 @@ def main():
     keep = pathlib.Path(tempfile.mkdtemp(prefix="dynosim-planner-"))
     summary = collections.Counter()
     for number in [args.case] if args.case is not None else range(args.cases):
-        flags, count = draw_case(args.seed, number)
+        flags, count = draw_case(args.seed, number, args.engine)
         folder = keep / str(number)
         folder.mkdir()
         trace = folder / "trace.jsonl"

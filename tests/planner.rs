@@ -1,6 +1,9 @@
 //! Whole runs with the planner in the loop agree with the reference: every tick, every decision, the report.
 #![allow(clippy::unwrap_used)]
 
+#[path = "planner/study.rs"]
+mod study;
+
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
@@ -36,7 +39,7 @@ fn trace(name: &str, rows: u64) -> Option<tempfile::NamedTempFile> {
         eprintln!("SKIPPED: planner runs need {}; set DYNOSIM_SHARED to the folder above", path.display());
         return None;
     };
-    let lines: Vec<&str> = text.lines().take(rows as usize).collect();
+    let lines: Vec<&str> = text.lines().take(usize::try_from(rows).unwrap_or(usize::MAX)).collect();
     let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
     fs::write(file.path(), lines.join("\n")).unwrap();
     Some(file)
@@ -334,6 +337,37 @@ fn the_share_of_cached_blocks_is_that_of_the_reference() {
     let (theirs, ours) = (&fixture["expected"]["ticks"][0]["window"], outcome.planner.unwrap().windows[0]);
     assert!(near(theirs["avg_kv_hit_rate"].as_f64().unwrap(), ours.avg_kv_hit_rate), "{theirs} {ours:?}");
     assert_eq!(theirs["hit_rate_count"].as_f64(), Some(ours.hit_rate_count));
+}
+
+#[test]
+fn the_cold_start_sweep_is_that_of_the_reference() {
+    let text = fs::read_to_string(folder().join("startup_sweep.json")).unwrap();
+    let fixture: Value = serde_json::from_str(&text).unwrap();
+    let Some(trace) = trace(fixture["trace"].as_str().unwrap(), fixture["trace_rows"].as_u64().unwrap()) else {
+        return;
+    };
+    let runs = fixture["expected"]["runs"].as_array().unwrap();
+    assert!(!runs.is_empty());
+    for wanted in runs {
+        let startup = &wanted["startup_time"];
+        let mut cli = fixture["cli"].as_object().unwrap().clone();
+        cli["extra_engine_args"]["startup_time"] = startup.clone();
+        let (outcome, report, _) = run(&cli, &Value::Null, trace.path());
+        let events: Vec<Value> =
+            outcome.scaling_events.iter().map(|event| json!([event.at.as_secs(), event.from, event.to])).collect();
+        assert_eq!(wanted["events"], json!(events), "start-up {startup} s");
+        assert_eq!(wanted["scaling_events"], json!(events.len()), "start-up {startup} s");
+        assert_eq!(wanted["total_ticks"], json!(outcome.planner.as_ref().unwrap().ticks), "start-up {startup} s");
+        let hours = wanted["gpu_hours"].as_f64().unwrap();
+        let ours = outcome.decode_worker_seconds / 3_600.0;
+        assert!((hours - ours).abs() <= RELATIVE * hours, "start-up {startup} s: {hours} GPU-hours, ours {ours}");
+        for key in ["duration_ms", "mean_ttft_ms", "p90_ttft_ms", "p99_ttft_ms", "mean_itl_ms", "p90_itl_ms"] {
+            let (theirs, ours) = (wanted[key].as_f64().unwrap(), report.get(key).and_then(Value::as_f64).unwrap());
+            let tolerance = if key == "p90_itl_ms" { 2e-3 } else { RELATIVE };
+            assert!((theirs - ours).abs() <= tolerance * theirs, "start-up {startup} s, {key}: {theirs}, ours {ours}");
+        }
+        assert_eq!(wanted["completed_requests"], *report.get("completed_requests").unwrap());
+    }
 }
 
 macro_rules! agrees {

@@ -20,6 +20,7 @@ use tempfile::TempDir;
 
 const README: &str = include_str!("../README.md");
 const KV_TIERS: &str = include_str!("../docs/kv-tiers.md");
+const COMPARE: &str = include_str!("../docs/compare.md");
 const RESULTS: &str = include_str!("../docs/report.md");
 
 /// A fenced block: the words after the fence, and the lines.
@@ -164,6 +165,15 @@ fn the_example_of_kv_tiers_gives_the_figures_shown() {
     }
 }
 
+#[test]
+fn the_example_of_compare_prints_the_table_shown() {
+    let blocks = blocks_of(COMPARE);
+    let of = |info: &str| blocks.iter().find(|block| block.info == info).expect("the page has such a block");
+    let command = of("sh").lines.join("\n").replace("\\\n", " ");
+    let printed = run(folder().path(), &words(command.strip_prefix("dynosim ").expect("a command")));
+    assert_eq!(of("text").lines.join("\n"), printed.trim_end());
+}
+
 /// Headings as the fragment of a link spells them.
 fn headings(text: &str) -> impl Iterator<Item = String> {
     text.lines().filter_map(|line| line.strip_prefix('#')).map(|line| {
@@ -178,14 +188,25 @@ fn headings(text: &str) -> impl Iterator<Item = String> {
 
 #[test]
 fn every_link_leads_somewhere() {
-    for (name, text) in [("README.md", README), ("docs/report.md", RESULTS), ("docs/kv-tiers.md", KV_TIERS)] {
+    for (name, text) in [
+        ("README.md", README),
+        ("docs/report.md", RESULTS),
+        ("docs/kv-tiers.md", KV_TIERS),
+        ("docs/compare.md", COMPARE),
+    ] {
         let folder = root().join(name);
         let folder = folder.parent().expect("a file has a folder");
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             if let Some(anchor) = link.strip_prefix('#') {
                 assert!(headings(text).any(|heading| heading == anchor), "{name} has no heading for #{anchor}");
             } else if !link.contains("://") {
-                assert!(folder.join(link).exists(), "{name} links to {link}, which is not there");
+                let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+                let path = folder.join(file);
+                assert!(path.exists(), "{name} links to {link}, which is not there");
+                if !anchor.is_empty() {
+                    let text = fs::read_to_string(path).expect("the file is read");
+                    assert!(headings(&text).any(|heading| heading == anchor), "{name}: {link} has no such heading");
+                }
             }
         }
     }

@@ -75,6 +75,7 @@ fn run() -> Run {
         max_sim_time: None,
         scaling: None,
         planner: None,
+        cost: None,
         seed: 0,
         warnings: Vec::new(),
     }
@@ -128,6 +129,7 @@ fn outcome(records: Vec<RequestRecord>) -> Outcome {
         user_throughput,
         prefill_worker_seconds: 0.0,
         decode_worker_seconds: 7.2,
+        pools: Vec::new(),
         end: ms(4000.0),
         dead_ends: Vec::new(),
         scaling_events: Vec::new(),

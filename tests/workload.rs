@@ -88,6 +88,7 @@ fn run(source: TrafficSource) -> Run {
         max_sim_time: None,
         scaling: None,
         planner: None,
+        cost: None,
         seed: 1,
         warnings: Vec::new(),
     }

@@ -1,116 +1,15 @@
 "use strict";
 (() => {
-  const data = JSON.parse(document.getElementById("data").textContent);
+  const { data, element, clock, figure, make, table, series, dashed, dots } = ui;
   const times = data.t;
   const pools = data.pools;
-  const element = id => document.getElementById(id);
-  const color = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const plots = [];
+  const group = ui.group("time");
+  const plots = group.plots;
   let chosen = null;
 
-  // Numbers and times.
+  const plot = (title, unit, lines, values, options = {}) =>
+    ui.plot(element("plots"), title, unit, lines, [times, ...values], { group, x: ui.timeAxis, onclick: choose, ...options });
 
-  const pad = number => String(number).padStart(2, "0");
-  const clock = seconds => {
-    const whole = Math.floor(seconds);
-    const part = seconds - whole ? (seconds - whole).toFixed(1).slice(1) : "";
-    return `${pad(Math.floor(whole / 3600))}:${pad(Math.floor(whole / 60) % 60)}:${pad(whole % 60)}${part}`;
-  };
-  const figure = value => {
-    if (value == null) return "–";
-    const size = Math.abs(value);
-    const digits = size >= 100 || Number.isInteger(value) ? 0 : size >= 10 ? 1 : size >= 1 ? 2 : 3;
-    return value.toLocaleString("en", { maximumFractionDigits: digits });
-  };
-  const compact = value =>
-    Math.abs(value) >= 10000 ? value.toLocaleString("en", { notation: "compact" }) : figure(value);
-
-  const make = (tag, text, parent, kind) => {
-    const node = document.createElement(tag);
-    if (text != null) node.textContent = text;
-    if (kind) node.className = kind;
-    if (parent) parent.append(node);
-    return node;
-  };
-
-  // Plots. Their cursors and their zoom move together.
-
-  const group = uPlot.sync("time");
-  let zooming = false;
-
-  function zoom(plot, key) {
-    if (key !== "x" || zooming) return;
-    zooming = true;
-    const { min, max } = plot.scales.x;
-    for (const other of plots) if (other !== plot) other.setScale("x", { min, max });
-    zooming = false;
-  }
-
-  const axis = options => ({
-    stroke: () => color("--soft"),
-    grid: { stroke: () => color("--grid"), width: 1 },
-    ticks: { stroke: () => color("--grid"), width: 1 },
-    font: "11px system-ui, sans-serif",
-    ...options,
-  });
-
-  const series = (label, stroke, options = {}) => ({
-    label,
-    stroke: () => color(stroke) || stroke,
-    width: 1.6,
-    value: (_, value) => figure(value),
-    points: { show: false },
-    ...options,
-  });
-  const dashed = { dash: [6, 4], width: 1.2 };
-  const dots = (stroke, size = 7) => ({
-    width: 0,
-    paths: () => null,
-    points: { show: true, size, fill: () => color(stroke) || stroke, width: 0 },
-  });
-
-  const mark = (view, index) => view.series[index].stroke(view, index);
-  // Steps between the marks of the time axis, seconds.
-  const steps = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 864000];
-
-  function plot(title, unit, lines, values, options = {}) {
-    const card = make("figure", null, element("plots"), "plot");
-    card.style.margin = "0";
-    make("h2", title, card);
-    make("p", unit, card);
-    const place = make("div", null, card);
-    const width = () => Math.max(260, place.clientWidth);
-    const view = new uPlot(
-      {
-        width: width(),
-        height: options.height || 220,
-        series: [{ label: "Time", value: (_, value) => (value == null ? "–" : clock(value)) }, ...lines],
-        scales: { x: { time: false }, y: options.range ? { range: options.range } : { range: (_, min, max) => nice(min, max) } },
-        axes: [
-          axis({ values: (_, ticks) => ticks.map(clock), space: 70, incrs: steps }),
-          axis({ size: options.labels ? 74 : 52, values: options.labels || ((_, ticks) => ticks.map(compact)), splits: options.splits }),
-        ],
-        cursor: { sync: { key: group.key, setSeries: false }, drag: { x: true, y: false, dist: 6 }, focus: { prox: -1 } },
-        legend: { live: true, markers: { width: 2, stroke: mark, fill: mark } },
-        hooks: { setScale: [zoom] },
-      },
-      [times, ...values],
-      place,
-    );
-    view.over.addEventListener("click", () => {
-      if (view.cursor.idx != null && view.select.width === 0) choose(view.cursor.idx);
-    });
-    new ResizeObserver(() => view.setSize({ width: width(), height: options.height || 220 })).observe(place);
-    plots.push(view);
-    return view;
-  }
-
-  // From zero, with a little air; all of one value still gets a scale.
-  const nice = (min, max) => {
-    if (min == null) return [0, 1];
-    const low = Math.min(0, min);
-    return [low, max > low ? max + (max - low) * 0.06 : low + 1];
-  };
   const constant = value => times.map(() => value);
   const poolName = name => ({ agg: "Aggregated", prefill: "Prefill", decode: "Decode" })[name] || name;
   const hues = ["--c1", "--c2"];
@@ -208,21 +107,6 @@
   }
 
   // What a tick came to.
-
-  function table(parent, heads, rows) {
-    const node = make("table", null, make("div", null, parent, "scroll"));
-    const head = make("tr", null, make("thead", null, node));
-    heads.forEach(text => make("th", text, head));
-    const body = make("tbody", null, node);
-    for (const row of rows) {
-      const line = make("tr", null, body);
-      for (const cell of row) {
-        const td = make("td", typeof cell === "number" ? figure(cell) : cell, line);
-        if (typeof cell === "number") td.className = "number";
-        if (cell === "yes") td.className = "yes";
-      }
-    }
-  }
 
   function choose(index) {
     if (index == null || index < 0 || index >= times.length) return;
@@ -338,7 +222,6 @@
     if (event.key === "ArrowRight") choose(chosen + 1);
     if (event.key === "Escape") leave();
   });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => plots.forEach(view => view.redraw()));
   // A link may name a tick by its second: report.html#t=300
   const named = /^#t=([\d.]+)$/.exec(location.hash);
   // Plots know their scales once they were drawn.

@@ -9,6 +9,7 @@
 //! | [`scenario`] | scenario documents, engine arguments, corrections, generators; short runs of what they say |
 //! | [`timing`] | models, GPUs, tables, profiles |
 //! | [`measured`] | measured requests and the settings beside them |
+//! | [`report`] | reports that are compared |
 //! | [`short`] | short forms of distributions, windows, columns |
 
 use std::cell::RefCell;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 pub mod measured;
+pub mod report;
 pub mod scenario;
 pub mod short;
 pub mod timing;

@@ -48,6 +48,14 @@ pub enum CliError {
     #[cfg(feature = "gui")]
     #[error(transparent)]
     View(#[from] dynosim::view::window::app::ViewError),
+    /// What is to be compared cannot be.
+    #[error("{cause}; {cure}")]
+    Compare {
+        /// The file or flag and what is wrong with it.
+        cause: String,
+        /// What to do.
+        cure: &'static str,
+    },
     /// Standard output cannot be written.
     #[error("cannot write to standard output: {0}")]
     Stdout(io::Error),
@@ -69,6 +77,7 @@ impl CliError {
         match self {
             Self::Workload(WorkloadError::Write(_)) => FAILED,
             Self::Scenario(_) | Self::Workload(_) | Self::Perf(_) | Self::Calibrate(_) | Self::Timeseries(_) => USAGE,
+            Self::Compare { .. } => USAGE,
             Self::Simulation(SimError::TooManyRanks { .. }) => USAGE,
             #[cfg(not(feature = "gui"))]
             Self::NoViewer => USAGE,
@@ -112,6 +121,7 @@ impl Dressed {
                 let cause = cure.and_then(|cure| text.strip_suffix(cure)).unwrap_or(&text).trim_end_matches("; ");
                 Self { cause: cause.to_owned(), cure: cure.map(str::to_owned) }
             }
+            CliError::Compare { cause, cure } => Self { cause: cause.clone(), cure: Some((*cure).to_owned()) },
             CliError::Perf(e) => Self { cause: e.what(), cure: Some(e.cure().to_owned()) },
             other => Self { cause: other.to_string(), cure: None },
         }

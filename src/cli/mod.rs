@@ -5,6 +5,7 @@
 //! | `replay` | runs a scenario and prints the report |
 //! | `view` | watches a run in a window, or draws one picture of it |
 //! | `scenario_args` | the flags that say what to run |
+//! | `compare` | runs scenarios, or reads their reports, and shows them side by side |
 //! | `drive` | advances the simulation, with a time series or a progress bar on the way |
 //! | `scenario` | checks a scenario, prints the schema |
 //! | `perf` | shows and draws how long passes take, and how many KV tokens fit |
@@ -14,6 +15,7 @@
 //!
 //! Standard output holds results only; warnings, errors, progress and diagnostics go to standard error.
 
+mod compare;
 mod drive;
 mod error;
 mod output;
@@ -56,6 +58,8 @@ enum Command {
     Replay(Box<replay::Args>),
     /// Watch a run in a window, or draw one picture of it
     View(Box<view::Args>),
+    /// Run several scenarios, or read their reports, and show them side by side
+    Compare(compare::Args),
     /// Show how long forward passes take and how many KV tokens fit
     Perf(perf::Args),
     /// Show what is in a trace, convert traces, make them up
@@ -73,6 +77,7 @@ impl Cli {
         let result = match self.command {
             Command::Replay(args) => replay::run(&args),
             Command::View(args) => view::run(&args),
+            Command::Compare(args) => compare::run(&args),
             Command::Perf(args) => perf::run(&args),
             Command::Trace(command) => trace::run(&command),
             Command::Scenario(command) => scenario::run(&command),

@@ -35,8 +35,12 @@ pub struct GpuSpec {
     pub pcie_bytes_per_s: Option<f64>,
     /// Power without load, in watts.
     pub idle_watts: Option<f64>,
+    /// Power while it computes, in watts.
+    pub busy_watts: Option<f64>,
     /// Power limit of the board, in watts.
     pub peak_watts: Option<f64>,
+    /// What it costs to rent one.
+    pub price: Option<Price>,
     /// The documents the figures come from; empty for a user's own.
     pub source: Vec<Source>,
     /// What to know about the figures.
@@ -52,10 +56,21 @@ pub struct Source {
     pub vendor: String,
     /// Where to find it.
     pub url: String,
+    /// Day on which it said so (`YYYY-MM-DD`), for what changes.
+    pub date: Option<String>,
+}
+
+/// What it costs to rent a GPU.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Price {
+    /// US dollars per GPU and hour, host included.
+    pub usd_per_hour: f64,
+    /// The document that says so; nothing for a user's own.
+    pub source: Option<Source>,
 }
 
 /// Keys of a description.
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 16] = [
     "name",
     "aliases",
     "memory_bytes",
@@ -67,11 +82,14 @@ const KEYS: [&str; 14] = [
     "inter_node_bytes_per_s",
     "pcie_bytes_per_s",
     "idle_watts",
+    "busy_watts",
     "peak_watts",
+    "price",
     "source",
     "note",
 ];
-const SOURCE_KEYS: [&str; 3] = ["title", "vendor", "url"];
+const SOURCE_KEYS: [&str; 4] = ["title", "vendor", "url", "date"];
+const PRICE_KEYS: [&str; 2] = ["usd_per_hour", "source"];
 
 /// Units of a quantity and the values that are not a mistake of units.
 #[derive(Clone, Copy)]
@@ -86,6 +104,7 @@ const MEMORY_RATE: Quantity = Quantity { unit: "bytes per second", least: 1e10, 
 const COMPUTE: Quantity = Quantity { unit: "operations per second", least: 1e11, most: 1e19 };
 const LINK: Quantity = Quantity { unit: "bytes per second", least: 1e8, most: 1e14 };
 const POWER: Quantity = Quantity { unit: "watts", least: 0.0, most: 1e5 };
+const MONEY: Quantity = Quantity { unit: "US dollars per hour", least: 0.0, most: 1e4 };
 
 /// The files of `assets/gpus/`, alphabetically.
 macro_rules! shipped {
@@ -158,16 +177,22 @@ impl GpuSpec {
             inter_node_bytes_per_s: object.number("inter_node_bytes_per_s", LINK)?,
             pcie_bytes_per_s: object.number("pcie_bytes_per_s", LINK)?,
             idle_watts: object.number("idle_watts", POWER)?,
+            busy_watts: object.number("busy_watts", POWER)?,
             peak_watts: object.number("peak_watts", POWER)?,
+            price: object.get("price").map(|value| price(value, source)).transpose()?,
             source: object.list("source")?.iter().map(|(at, v)| document(v, source, at)).collect::<Result<_, _>>()?,
             note: object.text("note")?,
         };
-        match (gpu.idle_watts, gpu.peak_watts) {
-            (Some(idle), Some(peak)) if idle > peak => {
-                let cause = format!("is {idle}, more than peak_watts, {peak}");
-                Err(PerfError::data(source, "idle_watts", cause, "give at most peak_watts"))
+        let ascending =
+            [("idle_watts", gpu.idle_watts), ("busy_watts", gpu.busy_watts), ("peak_watts", gpu.peak_watts)];
+        let given: Vec<(&str, f64)> = ascending.iter().filter_map(|(key, watts)| Some((*key, (*watts)?))).collect();
+        match given.windows(2).find(|pair| pair[0].1 > pair[1].1) {
+            Some(pair) => {
+                let ((key, watts), (above, most)) = (pair[0], pair[1]);
+                let cause = format!("is {watts}, more than {above}, {most}");
+                Err(PerfError::data(source, key, cause, format!("give at most {above}")))
             }
-            _ => Ok(gpu),
+            None => Ok(gpu),
         }
     }
 
@@ -180,7 +205,13 @@ impl GpuSpec {
 fn document(value: &Value, file: &str, at: &str) -> Result<Source, PerfError> {
     let object = Object::new(value, file, at, &SOURCE_KEYS)?;
     let text = |key: &str| object.text(key)?.ok_or_else(|| object.missing(key));
-    Ok(Source { title: text("title")?, vendor: text("vendor")?, url: text("url")? })
+    Ok(Source { title: text("title")?, vendor: text("vendor")?, url: text("url")?, date: object.text("date")? })
+}
+
+fn price(value: &Value, file: &str) -> Result<Price, PerfError> {
+    let object = Object::new(value, file, "price", &PRICE_KEYS)?;
+    let source = object.get("source").map(|value| document(value, file, "price.source")).transpose()?;
+    Ok(Price { usd_per_hour: object.required("usd_per_hour", MONEY)?, source })
 }
 
 /// An object with known keys; `null` is the same as absent.

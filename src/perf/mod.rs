@@ -29,7 +29,7 @@ mod timing;
 pub use clamp::{clamped_decode_ms, clamped_prefill_ms};
 pub use error::PerfError;
 pub use fused::{FusedPass, PrefillChunk, PromptAttention};
-pub use gpu::{GpuSpec, Source};
+pub use gpu::{GpuSpec, Price, Source};
 pub use library::{TableEntry, TableLibrary, TableOrigin};
 pub use matching::TableKey;
 pub use memory::{Backend, FractionKind, KvCapacity, MemoryParts, estimate, kv_capacity};

@@ -89,6 +89,29 @@ impl NpzProfile {
         line(self.decode_context[j], self.decode_context[j + 1], column(j), column(j + 1), y)
     }
 
+    /// [`Self::decode_ms`] for a number of steps that change little from one to the next.
+    pub(super) fn decode_walk(&self) -> DecodeWalk<'_> {
+        DecodeWalk { profile: self, cell: Cell::NOWHERE }
+    }
+
+    /// The cell around a number of KV tokens and a context.
+    fn cell(&self, x: f64, y: f64) -> Cell {
+        let (i, j) = (segment(&self.decode_kv_tokens, x), segment(&self.decode_context, y));
+        let width = self.decode_context.len();
+        let (x1, x2) = (self.decode_kv_tokens[i], self.decode_kv_tokens[i + 1]);
+        let column = |j: usize| {
+            let (below, above) = (self.decode_ms[i * width + j], self.decode_ms[(i + 1) * width + j]);
+            ((above - below) / (x2 - x1), below)
+        };
+        Cell {
+            kv_tokens: reach(&self.decode_kv_tokens, i),
+            context: reach(&self.decode_context, j),
+            origin: (x1, self.decode_context[j]),
+            width: self.decode_context[j + 1] - self.decode_context[j],
+            columns: [column(j), column(j + 1)],
+        }
+    }
+
     /// Whether a prefill lies within the axis.
     pub fn covers_prefill(&self, new_tokens: u64) -> bool {
         covers(&self.prefill_tokens, new_tokens)
@@ -98,6 +121,59 @@ impl NpzProfile {
     pub fn covers_decode(&self, active_kv: u64, context: u64) -> bool {
         covers(&self.decode_kv_tokens, active_kv) && covers(&self.decode_context, context)
     }
+}
+
+/// Decode steps near each other; most of them share a cell, whose slopes are computed once.
+#[derive(Debug)]
+pub(super) struct DecodeWalk<'a> {
+    profile: &'a NpzProfile,
+    cell: Cell,
+}
+
+impl DecodeWalk<'_> {
+    /// [`NpzProfile::decode_ms`] to the last bit.
+    #[inline]
+    pub fn at(&mut self, active_kv: u64, context: u64) -> f64 {
+        let (x, y) = (active_kv as f64, context as f64);
+        if !self.cell.holds(x, y) {
+            self.cell = self.profile.cell(x, y);
+        }
+        let Cell { origin, width, columns, .. } = self.cell;
+        let [left, right] = columns.map(|(slope, below)| slope * (x - origin.0) + below);
+        (right - left) / width * (y - origin.1) + left
+    }
+}
+
+/// Between two knots of each axis.
+#[derive(Debug, Clone, Copy)]
+struct Cell {
+    /// Coordinates it is for: from the first up to but without the second, endless at the ends of an axis.
+    kv_tokens: (f64, f64),
+    context: (f64, f64),
+    /// Its first knots.
+    origin: (f64, f64),
+    /// Length along the contexts.
+    width: f64,
+    /// Slope along the KV tokens, and value at the first knot, at either context.
+    columns: [(f64, f64); 2],
+}
+
+impl Cell {
+    /// Holds nothing.
+    const NOWHERE: Self =
+        Self { kv_tokens: (0.0, 0.0), context: (0.0, 0.0), origin: (0.0, 0.0), width: 1.0, columns: [(0.0, 0.0); 2] };
+
+    #[inline]
+    fn holds(&self, x: f64, y: f64) -> bool {
+        (self.kv_tokens.0 <= x) & (x < self.kv_tokens.1) & (self.context.0 <= y) & (y < self.context.1)
+    }
+}
+
+/// Coordinates that the segment after knot `index` is for.
+fn reach(axis: &[f64], index: usize) -> (f64, f64) {
+    let from = if index == 0 { f64::NEG_INFINITY } else { axis[index] };
+    let to = if index + 2 == axis.len() { f64::INFINITY } else { axis[index + 1] };
+    (from, to)
 }
 
 /// Index of the knot at the left of `x`, of the first or last segment when `x` is outside.
@@ -201,5 +277,29 @@ fn shape_text(shape: &[usize]) -> String {
     match shape {
         [length] => format!("({length},)"),
         _ => format!("({})", shape.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walk_gives_what_each_step_gives_alone() {
+        let profile = NpzProfile {
+            prefill_tokens: vec![1.0, 2.0],
+            prefill_ms: vec![1.0, 2.0],
+            decode_kv_tokens: vec![3.0, 700.0, 4_000.0, 4_100.0],
+            decode_context: vec![100.0, 1_000.0, 3_000.0],
+            decode_ms: vec![2.1, 3.7, 5.3, 4.9, 6.1, 9.7, 8.3, 12.9, 20.1, 8.4, 13.0, 19.0],
+        };
+        for (kv, context, kv_step) in [(0, 0, 0), (0, 90, 16), (650, 1, 1), (3_990, 2_500, 64), (9_000, 9_000, 3)] {
+            let mut walk = profile.decode_walk();
+            for step in 0..1_200 {
+                let (kv, context) = (kv + step * kv_step, context + step);
+                let (walked, alone) = (walk.at(kv, context), profile.decode_ms(kv, context));
+                assert_eq!(walked.to_bits(), alone.to_bits(), "{kv} KV tokens, context {context}");
+            }
+        }
     }
 }

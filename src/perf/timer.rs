@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::npz::DecodeWalk;
 use super::{
     Composition, Correction, DecodeRow, FusedPass, PrefillChunk, PromptAttention, Timing, TimingModel, polynomial,
 };
@@ -82,11 +83,19 @@ impl Remarks {
 #[derive(Debug)]
 pub struct DecodeStretch<'a> {
     timer: &'a PassTimer,
-    row: Option<DecodeRow<'a>>,
+    walk: Walk<'a>,
     count: u64,
     /// Mean length in the first pass and in the next one.
     contexts: (u64, u64),
     remarks: Remarks,
+}
+
+/// The way through a timing model, where it has one that is cheaper than asking for each pass.
+#[derive(Debug)]
+enum Walk<'a> {
+    Table(DecodeRow<'a>),
+    Profile(DecodeWalk<'a>),
+    None,
 }
 
 impl DecodeStretch<'_> {
@@ -96,9 +105,10 @@ impl DecodeStretch<'_> {
     pub fn next(&mut self, active_tokens: u64) -> SimDuration {
         let (timer, context) = (self.timer, self.contexts.1);
         self.contexts.1 += 1;
-        let ms = match &mut self.row {
-            Some(row) => row.next(context),
-            None => timer.raw_decode_ms(self.count, active_tokens, context),
+        let ms = match &mut self.walk {
+            Walk::Table(row) => row.next(context),
+            Walk::Profile(walk) => walk.at(active_tokens, context),
+            Walk::None => timer.raw_decode_ms(self.count, active_tokens, context),
         };
         let ms = timer.finished_decode_ms(ms) + timer.correction.per_pass_overhead_ms;
         match quick_nanos(ms) {
@@ -109,14 +119,14 @@ impl DecodeStretch<'_> {
 
     /// Whether [`Self::foresee`] has an answer: the durations do not depend on the KV in use.
     pub fn can_foresee(&self) -> bool {
-        self.row.is_some()
+        matches!(self.walk, Walk::Table(_))
     }
 
     /// Durations of the next passes, whatever KV they use, as [`Self::next`] would give them: as many as `out` takes, or
     /// fewer. Returns how many there are: none where that cannot be said. [`Self::skip`] tells how many of them were run.
     pub fn foresee(&mut self, out: &mut [SimDuration]) -> usize {
         let (timer, context) = (self.timer, self.contexts.1);
-        let Some(row) = &mut self.row else { return 0 };
+        let Walk::Table(row) = &mut self.walk else { return 0 };
         // Copies let the loop be done several passes at a time.
         let (factor, floor, overhead) = (timer.decode_factor, timer.floor_ms, timer.correction.per_pass_overhead_ms);
         let finished = |ms: f64| at_least(ms * factor, floor) + overhead;
@@ -151,7 +161,7 @@ impl DecodeStretch<'_> {
 
     /// What the passes ran into.
     pub fn finish(mut self) -> Remarks {
-        if let Some(row) = &self.row {
+        if let Walk::Table(row) = &self.walk {
             self.remarks.extrapolated += row.outside(self.contexts.0..self.contexts.1);
         }
         self.remarks
@@ -299,11 +309,18 @@ impl PassTimer {
     pub fn stretch(&self, load: DecodeLoad) -> DecodeStretch<'_> {
         let rows = load.count.saturating_mul(self.verified);
         let context = load.len_sum / load.count.max(1);
-        let row = match &self.model {
-            TimingModel::Table(table) => Some(table.decode_row(rows, context)),
-            _ => None,
+        let walk = match &self.model {
+            TimingModel::Table(table) => Walk::Table(table.decode_row(rows, context)),
+            TimingModel::Profile(profile) => Walk::Profile(profile.decode_walk()),
+            TimingModel::Polynomial | TimingModel::Roofline(_) => Walk::None,
         };
-        DecodeStretch { timer: self, row, count: load.count, contexts: (context, context), remarks: Remarks::default() }
+        DecodeStretch {
+            timer: self,
+            walk,
+            count: load.count,
+            contexts: (context, context),
+            remarks: Remarks::default(),
+        }
     }
 
     /// Takes over what a stretch ran into.

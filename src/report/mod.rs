@@ -8,15 +8,19 @@
 //! | part | gives |
 //! |---|---|
 //! | [`Report`] | totals, rates, latency statistics, goodput, cost; keys and definitions of the reference, plus ours |
+//! | [`Comparison`] | several reports side by side: table, JSON, HTML |
 //! | [`write_requests`] | JSON Lines, one object per request that ended |
 //! | [`DecisionFile`] | JSON Lines, one object per decision of a router |
 //! | [`Diagnostics`] | HTML, what the planner saw and why it decided so |
 //! | [`Recorder`] | CSV, the fleet and every worker at a fixed interval of simulated time |
 //! | [`write_atomically`] | the way all of them reach the disk: complete or not at all |
 
+mod compare;
+mod cost;
 mod decisions;
 mod diagnostics;
 mod file;
+mod html;
 mod requests;
 mod stats;
 mod summary;
@@ -24,9 +28,10 @@ mod table;
 mod tiers;
 mod timeseries;
 
+pub use compare::{Candidate, Comparison, Curves, FleetRecorder};
 pub use decisions::{DecisionFile, write_decision};
 pub use diagnostics::Diagnostics;
 pub use file::{AtomicFile, WriteError, write_atomically};
 pub use requests::{SessionNames, write_requests, write_rows};
-pub use summary::{Report, counts, is_good, token_span, tpot_ms};
+pub use summary::{Report, ReportError, counts, is_good, token_span, tpot_ms};
 pub use timeseries::{MAX_ROWS, Recorder, TimeseriesError};

@@ -20,6 +20,21 @@ use super::stats::{PERCENTILES, Summary};
 /// Dead ends quoted in full; more of them say the same of other requests.
 const QUOTED_DEAD_ENDS: usize = 20;
 
+/// Figures that every report has.
+const ESSENTIAL: [&str; 5] =
+    ["num_requests", "completed_requests", "duration_ms", "request_throughput_rps", "output_throughput_tok_s"];
+
+/// A text that is no report.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReportError {
+    /// It is no JSON object; what the parser said.
+    #[error("is no report: {0}")]
+    Json(String),
+    /// A figure is missing or no number.
+    #[error("`{0}`: is missing or no number")]
+    Missing(&'static str),
+}
+
 /// The figures of a finished run, by key.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
@@ -35,6 +50,9 @@ impl Report {
         let totals = Totals::of(population());
         report.totals(outcome, &totals, wall);
         report.cost(&run.topology, outcome);
+        if let Some(cost) = &run.cost {
+            report.set("cost_estimate", super::cost::cost_estimate(cost, outcome));
+        }
         if !outcome.tiers.is_empty() {
             report.set("kv_tiers", super::tiers::tiers(outcome));
         }
@@ -47,6 +65,25 @@ impl Report {
         }
         report.provenance(run, outcome, sessions, notes);
         report
+    }
+
+    /// Reads a report that was written as JSON, by this program or by the reference.
+    ///
+    /// # Errors
+    /// When the text is no JSON object, or lacks a figure that every report has.
+    pub fn from_json(text: &str) -> Result<Self, ReportError> {
+        let keys: BTreeMap<String, Value> = serde_json::from_str(crate::text::without_mark(text))
+            .map_err(|e| ReportError::Json(crate::text::shorten(e.to_string())))?;
+        let report = Self { keys };
+        match ESSENTIAL.iter().find(|key| report.number(key).is_none()) {
+            Some(key) => Err(ReportError::Missing(key)),
+            None => Ok(report),
+        }
+    }
+
+    /// Whether a JSON object is a report rather than a scenario.
+    pub fn is_like(object: &serde_json::Map<String, Value>) -> bool {
+        ESSENTIAL.iter().any(|key| object.contains_key(*key))
     }
 
     /// The value of a key.

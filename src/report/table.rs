@@ -42,6 +42,7 @@ impl Report {
         for (pool, capacity) in self.get("kv_capacity").and_then(Value::as_object).into_iter().flatten() {
             text.push_str(&capacity_line(pool, capacity));
         }
+        text.push_str(&self.cost_lines());
         text
     }
 
@@ -56,22 +57,7 @@ impl Report {
             let cells = [label.to_owned(), amount(self.number(key))];
             rows.push_record(cells.into_iter().chain(STATISTICS[1..].iter().map(|_| amount(None))));
         }
-        let style = Style::empty()
-            .top('━')
-            .bottom('━')
-            .left('┃')
-            .right('┃')
-            .vertical('┃')
-            .corner_top_left('┏')
-            .intersection_top('┳')
-            .corner_top_right('┓')
-            .corner_bottom_left('└')
-            .intersection_bottom('┴')
-            .corner_bottom_right('┘')
-            .horizontals([(1, HorizontalLine::filled('━').left('┡').intersection('╇').right('┩'))]);
-        let mut table = rows.build();
-        table.with(style).modify(Columns::first().inverse(), Alignment::right());
-        table
+        framed(rows)
     }
 
     /// The base, and for a mixture the switches that are on.
@@ -83,6 +69,29 @@ impl Report {
         let on: Vec<&str> =
             semantics.iter().filter(|(_, value)| **value == Value::Bool(true)).map(|(key, _)| key.as_str()).collect();
         if base == "custom" { format!("custom ({})", on.join(", ")) } else { base.to_owned() }
+    }
+
+    /// What the run is estimated to cost; nothing unless that was asked for.
+    fn cost_lines(&self) -> String {
+        let Some(cost) = self.get("cost_estimate") else { return String::new() };
+        let number = |key: &str| cost[key].as_f64();
+        let mut text = String::new();
+        for (pool, figures) in cost["pools"].as_object().into_iter().flatten() {
+            let (hours, busy) = (figures["gpu_hours"].as_f64(), figures["busy_gpu_hours"].as_f64());
+            let share = hours.zip(busy).filter(|(hours, _)| *hours > 0.0).map(|(hours, busy)| busy / hours * 100.0);
+            text.push_str(&format!("GPU-Hours ({pool}): {}, {} % in forward passes\n", amount(hours), amount(share)));
+        }
+        if let Some(usd) = number("estimated_usd") {
+            text.push_str(&format!("Cost (USD, estimate): {}\n", amount(Some(usd))));
+        }
+        match (number("estimated_kwh"), number("estimated_busy_kwh")) {
+            (Some(kwh), _) => text.push_str(&format!("Energy (kWh, estimate): {}\n", amount(Some(kwh)))),
+            (None, Some(kwh)) => {
+                text.push_str(&format!("Energy of Forward Passes (kWh, estimate): {}\n", amount(Some(kwh))))
+            }
+            (None, None) => {}
+        }
+        text
     }
 
     /// What scaling did, one line per change; nothing for a fleet of fixed size.
@@ -132,13 +141,35 @@ fn capacity_line(pool: &str, capacity: &Value) -> String {
     )
 }
 
+/// A table with a heading, text in the first column and numbers in all others.
+pub(super) fn framed(rows: Builder) -> tabled::Table {
+    let style = Style::empty()
+        .top('━')
+        .bottom('━')
+        .left('┃')
+        .right('┃')
+        .vertical('┃')
+        .corner_top_left('┏')
+        .intersection_top('┳')
+        .corner_top_right('┓')
+        .corner_bottom_left('└')
+        .intersection_bottom('┴')
+        .corner_bottom_right('┘')
+        .horizontals([(1, HorizontalLine::filled('━').left('┡').intersection('╇').right('┩'))]);
+    let mut table = rows.build();
+    table.with(style).modify(Columns::first().inverse(), Alignment::right());
+    table
+}
+
 /// Two decimals and thousands separators; `N/A` for nothing.
 fn amount(value: Option<f64>) -> String {
-    let Some(value) = value else {
-        return "N/A".to_owned();
-    };
-    let digits = format!("{:.2}", value.abs());
-    let (whole, decimals) = digits.split_once('.').unwrap_or((&digits, "00"));
+    value.map_or_else(|| "N/A".to_owned(), |value| decimal(value, 2))
+}
+
+/// So many decimals and thousands separators.
+pub(super) fn decimal(value: f64, decimals: usize) -> String {
+    let digits = format!("{:.decimals$}", value.abs());
+    let (whole, fraction) = digits.split_once('.').map_or((digits.as_str(), None), |(a, b)| (a, Some(b)));
     let mut text = if value < 0.0 { "-".to_owned() } else { String::new() };
     for (index, digit) in whole.chars().enumerate() {
         if index > 0 && (whole.len() - index) % 3 == 0 {
@@ -146,7 +177,10 @@ fn amount(value: Option<f64>) -> String {
         }
         text.push(digit);
     }
-    text + "." + decimals
+    match fraction {
+        Some(fraction) => text + "." + fraction,
+        None => text,
+    }
 }
 
 #[cfg(test)]

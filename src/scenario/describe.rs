@@ -30,6 +30,7 @@ impl Scenario {
             sla_e2e_ms: run.sla.e2e_ms,
             semantics: Some(document(semantics(&run.semantics))),
             seed: Some(run.seed),
+            cost: run.cost.as_ref().map(|cost| cost.given.clone()),
             max_sim_time_seconds: run.max_sim_time.map(|cap| cap.as_secs()),
             timing_correction: run.timing.correction.clone().map(Document::from),
             on_missing_timing: match run.timing.on_missing {

@@ -14,6 +14,7 @@ const WORKERS: &str = "Workers";
 const FORWARD: &str = "Timing of forward passes";
 const ROUTER: &str = "Router";
 const SLA: &str = "Service-level bounds";
+const COST: &str = "Cost";
 const RUN: &str = "The run";
 const PLANNER: &str = "Planner";
 const OUTPUT: &str = "Output";
@@ -175,6 +176,12 @@ pub struct Scenario {
     /// Bound on end-to-end latency for goodput, milliseconds
     #[arg(long, value_name = "MS", help_heading = SLA, value_parser = finite, allow_negative_numbers = true)]
     pub sla_e2e_ms: Option<f64>,
+
+    /// Estimate money and energy: auto for the GPUs that the engines name, a GPU, the path of a GPU description, or
+    /// {"usd_per_gpu_hour":..,"busy_watts":..,"idle_watts":..}
+    #[arg(long, value_name = "NAME|JSON", help_heading = COST)]
+    #[schemars(schema_with = "schema::cost")]
+    pub cost: Option<Document>,
 
     /// Whose behaviour counts: dynamo, corrected, or {"base":"dynamo","fail_infeasible":true, ...} [default: dynamo]
     #[arg(long, value_name = "NAME|JSON", help_heading = RUN)]

@@ -115,6 +115,14 @@ const TIMING: &[Field] = &[
     ),
 ];
 
+/// What GPUs are taken to cost.
+pub(super) const COST: &[Field] = &[
+    optional("gpu", Kind::Text, "Known GPU, or the path of a GPU description; the engine's unless given"),
+    optional("usd_per_gpu_hour", Kind::Number(0.0, 1e4), "US dollars per GPU and hour; the GPU's price unless given"),
+    optional("busy_watts", Kind::Number(0.0, 1e5), "Power of a GPU during a forward pass; the GPU's unless given"),
+    optional("idle_watts", Kind::Number(0.0, 1e5), "Power of a GPU between forward passes; the GPU's unless given"),
+];
+
 /// Every engine argument.
 pub(super) const ENGINE: &[Field] = &[
     plain("engine_type", Kind::AnyCase(&["vllm", "sglang", "trtllm"]), "Scheduler; vllm unless given"),

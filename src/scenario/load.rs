@@ -82,6 +82,9 @@ impl Scenario {
         for args in [&mut self.extra_engine_args, &mut self.prefill_engine_args, &mut self.decode_engine_args] {
             args.iter_mut().for_each(|args| args.rebase_timing(base));
         }
+        if let Some(cost) = &mut self.cost {
+            cost.rebase_gpu(base);
+        }
         // `semantics` is absent: its string is a name.
         for document in [
             &mut self.workload,

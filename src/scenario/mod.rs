@@ -14,6 +14,7 @@
 //! | `trace` | what a user says about a trace: files, format, how to read them |
 //! | `fields` | the engine arguments: names, types, ranges |
 //! | `args` | reading them |
+//! | `cost` | what GPUs are taken to cost |
 //! | `engine` | engine arguments to [`EngineConfig`] |
 //! | `timing` | the part of `engine` that chooses the timing model and estimates the KV capacity |
 //! | `router` | how requests find a worker: modes, settings of the KV router, policy classes |
@@ -26,6 +27,7 @@
 //! | `run` | the result |
 
 mod args;
+mod cost;
 mod describe;
 mod document;
 mod engine;
@@ -45,6 +47,7 @@ mod trace;
 mod traffic;
 mod values;
 
+pub use cost::{CostConfig, PoolRates};
 pub use document::Scenario;
 pub use error::{Place, ScenarioError};
 pub use intervention::InterventionDocument;

@@ -38,8 +38,22 @@ impl Scenario {
         self.outputs(base)?;
         let scaling = self.scaling_script(base, &topology)?;
         let planner = self.planner(base, &topology, &traffic, &mut warnings)?;
+        let cost = self.cost(base, &topology, planner.as_ref(), &mut warnings)?;
         let (semantics, sla, seed) = (self.semantics()?, self.sla()?, self.seed.unwrap_or(42));
-        Ok(Run { traffic, topology, timing, router, semantics, sla, max_sim_time, scaling, planner, seed, warnings })
+        Ok(Run {
+            traffic,
+            topology,
+            timing,
+            router,
+            semantics,
+            sla,
+            max_sim_time,
+            scaling,
+            planner,
+            cost,
+            seed,
+            warnings,
+        })
     }
 
     /// Refuses by name what would change results and has not landed.

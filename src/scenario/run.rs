@@ -10,10 +10,10 @@ use crate::perf::{TimerSetup, Timing};
 use crate::time::{SimDuration, SimTime};
 use crate::workload::generate::Spec;
 
-use super::trace::TraceSource;
-
+use super::cost::CostConfig;
 use super::planner::PlannerConfig;
 use super::router::{QueuePolicy, Router};
+use super::trace::TraceSource;
 
 /// Everything that determines a result.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +36,8 @@ pub struct Run {
     pub scaling: Option<ScalingScript>,
     /// What sets replica targets while the run goes on.
     pub planner: Option<PlannerConfig>,
+    /// What GPUs are taken to cost, when an estimate is wanted; no result but the estimate depends on it.
+    pub cost: Option<CostConfig>,
     /// Seed of our own random streams.
     pub seed: u64,
     /// Things the user should know that do not stop the run, one sentence each.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::workload::generate::Spec;
 
 use super::document::Scenario;
-use super::fields::{ENGINE, Field, Kind};
+use super::fields::{COST, ENGINE, Field, Kind};
 use super::router::ROUTER;
 use super::run::AgentPreset;
 use super::values::{CorrectionDocument, ScalingDocument, SemanticsDocument};
@@ -59,6 +59,10 @@ pub(super) fn scaling(generator: &mut SchemaGenerator) -> Schema {
     let mut scaling = closed(ScalingDocument::json_schema(generator));
     scaling.insert("required".to_owned(), json!(["interval_ms", "steps"]));
     or_text(scaling.into(), PATH)
+}
+
+pub(super) fn cost(_: &mut SchemaGenerator) -> Schema {
+    or_text(fields(COST), "auto for the GPUs that the engines name, a known GPU, or the path of a GPU description.")
 }
 
 pub(super) fn semantics(generator: &mut SchemaGenerator) -> Schema {

@@ -40,6 +40,11 @@ impl Document {
         self.0.as_str().filter(|text| !text.trim_start().starts_with('{'))
     }
 
+    /// A name or path.
+    pub(super) fn of_text(text: String) -> Self {
+        Self(Value::String(text))
+    }
+
     /// Makes a relative path start at `base`.
     pub(super) fn rebase(&mut self, base: &Path) {
         if let Some(path) = self.text() {

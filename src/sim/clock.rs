@@ -129,6 +129,12 @@ impl Agenda {
         }
     }
 
+    /// When anything but the end of a pass is due next.
+    pub fn next_besides_passes(&self) -> Option<SimTime> {
+        let others = self.heap.iter().filter(|Reverse((_, _, _, slot))| !matches!(slot.0, Due::PassEnd(_)));
+        others.map(|Reverse((at, ..))| *at).min()
+    }
+
     /// The next entry.
     pub fn peek(&self) -> Option<(SimTime, Due)> {
         self.heap.peek().map(|Reverse((at, _, _, slot))| (*at, slot.0))

@@ -80,6 +80,9 @@ pub struct RunFacts {
     /// Whether workers run by themselves: open-loop independent requests, fixed fleet, and nobody waits at the router. The
     /// only fact that changes, with the last of these.
     pub independent: bool,
+    /// Whether nothing that happens at a worker concerns another one, although the fleet may change: open-loop independent
+    /// requests that nobody looks at workers for.
+    pub apart: bool,
     /// Whether the router looks at workers that run by themselves when a request arrives.
     pub meets_at_arrivals: bool,
     /// Whether a closed loop is looked at between the passes of the only worker, as the reference does there, so that

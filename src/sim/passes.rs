@@ -35,6 +35,12 @@ fn complete_pass(worker: Worker, engine: &mut Engine, at: SimTime, handoffs: &mu
 /// Forms a pass on every rank with work and emits it when the slowest rank is done. Returns that instant, and whether
 /// the pass did anything.
 fn run_pass(engine: &mut Engine, now: SimTime) -> (SimTime, bool) {
+    let (end, worked) = run_ranks(engine, now);
+    engine.busy += end.since(now);
+    (end, worked)
+}
+
+fn run_ranks(engine: &mut Engine, now: SimTime) -> (SimTime, bool) {
     if let [rank] = engine.ranks.as_mut_slice() {
         let formed = rank.form(now);
         rank.emit(&formed, formed.end);
@@ -64,6 +70,7 @@ pub fn complete_passes(
     mut handoffs: ResMut<Handoffs>,
     mut news: ResMut<News>,
     mut engines: Query<(&Worker, &mut Engine)>,
+    mut ending: Local<Vec<(u32, Entity)>>,
 ) {
     if facts.meets_at_arrivals {
         // These workers have run by themselves up to now; only what ends at this very instant is left.
@@ -75,8 +82,17 @@ pub fn complete_passes(
             }
         }
     }
+    ending.clear();
     while let Some(due) = agenda.take_if(clock.now, |due| matches!(due, Due::PassEnd(_))) {
         let Due::PassEnd(entity) = due else { continue };
+        let Ok((worker, _)) = engines.get(entity) else { continue };
+        ending.push((worker.id, entity));
+    }
+    if facts.apart {
+        // How far each ran by itself decides when its pass was entered, so that may not decide their order.
+        ending.sort_unstable();
+    }
+    for (_, entity) in ending.drain(..) {
         let Ok((worker, mut engine)) = engines.get_mut(entity) else { continue };
         complete_pass(*worker, &mut engine, clock.now, &mut handoffs, &mut news);
     }
@@ -208,7 +224,8 @@ pub fn start_passes_and_release(
 }
 
 /// Lets workers whose passes concern nobody else run on: with a flat list of arrivals under round robin, each through
-/// everything it was given; otherwise the worker whose pass ends next, until something crosses a border.
+/// everything it was given; otherwise the worker whose pass ends next, until something crosses a border. What other workers
+/// do is one, unless they are apart.
 pub fn run_on(
     facts: Res<RunFacts>,
     prompts: Res<Prompts>,
@@ -235,6 +252,9 @@ pub fn run_on(
         // A pass may begin a copy that others wait for: rounds take everything in order.
         return;
     }
+    if facts.apart {
+        until = agenda.next_besides_passes().map_or(until, |next| until.min(next));
+    }
     while let Some((at, Due::PassEnd(entity))) = agenda.peek() {
         if at >= until {
             return;
@@ -245,7 +265,7 @@ pub fn run_on(
             return;
         }
         let Some(entry) = agenda.take() else { return };
-        let border = agenda.peek().map_or(until, |(next, _)| until.min(next));
+        let border = agenda.peek().filter(|_| !facts.apart).map_or(until, |(next, _)| until.min(next));
         if border <= at {
             // Something else happens at this instant: a round takes everything in order.
             agenda.put_back(entry);
@@ -328,7 +348,10 @@ fn run_privately(
             break false;
         }
     };
-    (at, idle, rank.passes() - before)
+    let passes = rank.passes() - before;
+    // They follow each other without a gap.
+    engine.busy += at.since(now);
+    (at, idle, passes)
 }
 
 /// Runs a worker that nobody else is concerned with through its inbox, passes starting before `until`. A worker that is
@@ -372,6 +395,7 @@ fn run_alone(
             let border = engine.inbox.front().map_or(until, |(at, _, _)| until.min(*at));
             let end = rank.run_on(now, border);
             if end > now {
+                engine.busy += end.since(now);
                 engine.busy_until = Some(end);
                 continue;
             }

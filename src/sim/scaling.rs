@@ -14,7 +14,7 @@ use super::metrics::{ScalingEvent, WorkerState};
 use super::planner::PlannerRun;
 use super::request::{News, Prompts, Requests};
 use super::router::{Decisions, Routers};
-use super::worker::{Engine, Fleet, Lifecycle, Worker};
+use super::worker::{Engine, Fleet, Lifecycle, Pool, Worker};
 
 /// The script and what it did so far.
 #[derive(Resource, Debug, Default)]
@@ -66,8 +66,9 @@ pub fn remove_drained_workers(
 ) {
     let Fleet { pools, retired } = &mut *fleet;
     for pool in pools {
-        let role = pool.role;
-        pool.members.retain(|member| {
+        let Pool { role, busy, members, .. } = pool;
+        let role = *role;
+        members.retain(|member| {
             if member.state != WorkerState::Draining {
                 return true;
             }
@@ -76,6 +77,7 @@ pub fn remove_drained_workers(
                 return true;
             }
             retired.append(&mut engine.ranks);
+            *busy += u128::from(engine.busy.as_nanos());
             routers.forget_worker(role, member.id);
             commands.entity(member.entity).despawn();
             false

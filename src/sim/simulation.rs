@@ -5,7 +5,7 @@ use bevy::ecs::schedule::{Schedule, Schedules};
 use bevy::ecs::world::World;
 
 use crate::scenario::{EngineConfig, Role, RouterMode, Run, SchedulerKind, Topology};
-use crate::time::SimTime;
+use crate::time::{SimDuration, SimTime};
 use crate::workload::{Release, Workload};
 
 use super::arrivals::{Arrivals, Unrouted};
@@ -13,7 +13,7 @@ use super::clock::{Agenda, Due, VirtualClock};
 use super::engine::{EngineEvent, GapCounts, Scheduler};
 use super::handoff::Handoffs;
 use super::kv::{Lane, PromptIndex};
-use super::metrics::{FinalStatus, Outcome, Snapshot, TierTotals, WorkerSnapshot, WorkerState};
+use super::metrics::{FinalStatus, Outcome, PoolTime, Snapshot, TierTotals, WorkerSnapshot, WorkerState};
 use super::planner::{self, Planner, PlannerRun};
 use super::request::{News, NewsItem, Requests, Timeline, add_tokens};
 use super::router::{DecisionSink, Decisions, Routers};
@@ -101,6 +101,11 @@ impl Simulation {
             destination_first: disaggregated
                 && pools.iter().any(|(_, e)| matches!(e.scheduler, SchedulerKind::Sglang(_))),
             independent,
+            apart: !disaggregated
+                && arrivals.is_flat()
+                && !routers.listens()
+                && !has_tiers
+                && pools.iter().all(|(_, e)| !matches!(e.scheduler, SchedulerKind::Sglang(_))),
             meets_at_arrivals: independent && routers.listens(),
             block_size: engines.first().map_or(1, |engine| engine.block_size),
             has_tiers,
@@ -482,7 +487,8 @@ impl Simulation {
         let mut workers = Vec::new();
         let entities: Vec<_> =
             self.world.resource::<Fleet>().pools.iter().flat_map(|p| &p.members).map(|m| m.entity).collect();
-        let mut output_tokens = 0;
+        // Workers that are gone have given out tokens, too.
+        let mut output_tokens: u64 = self.world.resource::<Fleet>().retired.iter().map(Scheduler::emitted).sum();
         for entity in entities {
             let Ok((worker, state, engine)) =
                 self.world.query::<(&Worker, &Lifecycle, &Engine)>().get(&self.world, entity)
@@ -594,12 +600,14 @@ impl Simulation {
             seconds(Role::Decode) + seconds(Role::Aggregated)
         };
         let tiers = self.tier_totals(&ranks, last_event);
+        let pools = self.pool_times(last_event);
         Outcome {
             records,
             itl,
             user_throughput,
             prefill_worker_seconds: seconds(Role::Prefill),
             decode_worker_seconds,
+            pools,
             end: last_event,
             dead_ends: self.dead_ends,
             planner: self.world.get_resource_mut::<PlannerRun>().map(|mut planner| std::mem::take(&mut planner.log)),
@@ -609,6 +617,21 @@ impl Simulation {
             extrapolated_passes,
             tiers,
         }
+    }
+
+    /// How long the workers of every pool were there, and how long they computed, up to `end`.
+    fn pool_times(&self, end: SimTime) -> Vec<PoolTime> {
+        let pools = &self.world.resource::<Fleet>().pools;
+        let times = pools.iter().map(|pool| {
+            let engines = pool.members.iter().filter_map(|member| self.world.get::<Engine>(member.entity));
+            // The pass in progress is counted in full, but the run ends before it does.
+            let busy = engines.map(|engine| {
+                let rest = engine.busy_until.map_or(SimDuration::ZERO, |until| until.since(end));
+                u128::from(engine.busy.as_nanos()) - u128::from(rest.as_nanos())
+            });
+            PoolTime { role: pool.role, busy: pool.busy + busy.sum::<u128>(), provisioned: pool.provisioned }
+        });
+        times.collect()
     }
 
     /// What moved between KV tiers; `ranks` are all schedulers there were.

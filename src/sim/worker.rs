@@ -6,7 +6,7 @@ use bevy::prelude::*;
 
 use crate::perf::PassTimer;
 use crate::scenario::{EngineConfig, Role, Semantics};
-use crate::time::SimTime;
+use crate::time::{SimDuration, SimTime};
 
 use super::engine::{Job, Scheduler};
 use super::handoff::Action;
@@ -34,6 +34,8 @@ pub struct Engine {
     pub ranks: Vec<Scheduler>,
     /// End of the pass in progress.
     pub busy_until: Option<SimTime>,
+    /// Time spent in passes, all of the one in progress included.
+    pub busy: SimDuration,
     /// Routed to this worker, not there yet: arrival, rank, work.
     pub inbox: VecDeque<(SimTime, u32, Job)>,
     /// Hand-off actions that wait for the end of the pass.
@@ -84,6 +86,8 @@ pub struct Pool {
     pub next_id: u32,
     /// Provisioned time so far, worker-nanoseconds.
     pub provisioned: u128,
+    /// Time that workers which are gone spent in passes, worker-nanoseconds.
+    pub busy: u128,
     /// What its workers share of the KV tiers below their GPUs.
     pub tiers: Option<SharedTiers>,
     timer: PassTimer,
@@ -110,6 +114,7 @@ impl Pool {
             watched: false,
             next_id: 0,
             provisioned: 0,
+            busy: 0,
             tiers: config.tiers.as_ref().map(SharedTiers::new),
             timer: PassTimer::new(&config.timing, config.timer_setup()),
         }
@@ -144,6 +149,7 @@ impl Pool {
         let engine = Engine {
             ranks,
             busy_until: None,
+            busy: SimDuration::ZERO,
             inbox: VecDeque::new(),
             deferred: Vec::new(),
             idle_at: SimTime::ZERO,

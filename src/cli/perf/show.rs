@@ -319,13 +319,18 @@ fn show_gpu(gpu: &GpuSpec, library: &TableLibrary) -> String {
     if !links.is_empty() {
         line(&mut text, "Links", &format!("{} GB/s, one direction", links.join(", ")));
     }
-    let watts = [("idle", gpu.idle_watts), ("limit", gpu.peak_watts)];
+    let watts = [("idle", gpu.idle_watts), ("busy", gpu.busy_watts), ("limit", gpu.peak_watts)];
     let watts: Vec<String> = watts.iter().filter_map(|(name, w)| w.map(|w| format!("{name} {w} W"))).collect();
     line(&mut text, "Power", &watts.join(", "));
+    if let Some(price) = &gpu.price {
+        line(&mut text, "Price", &format!("{} USD per GPU and hour", price.usd_per_hour));
+    }
     line(&mut text, "Note", gpu.note.as_deref().unwrap_or_default());
-    for (index, source) in gpu.source.iter().enumerate() {
+    let priced = gpu.price.iter().filter_map(|price| price.source.as_ref());
+    for (index, source) in gpu.source.iter().chain(priced).enumerate() {
         let label = if index == 0 { "Sources" } else { "" };
-        line(&mut text, label, &format!("{} ({}), {}", source.title, source.vendor, source.url));
+        let read = source.date.as_ref().map_or_else(String::new, |date| format!(", read {date}"));
+        line(&mut text, label, &format!("{} ({}), {}{read}", source.title, source.vendor, source.url));
     }
     tables_line(&mut text, library.entries().filter(|e| e.meta.system == gpu.name).map(|e| e.key()));
     text

@@ -7,8 +7,10 @@ use std::path::Path;
 use flate2::{Compression, GzBuilder};
 use serde_json::{Value, json};
 
+use crate::report::html::number;
+
 use super::page::Page;
-use super::snapshot::{clock, number, snapshot};
+use super::snapshot::{clock, snapshot};
 
 /// Writes the log of `page`, which is at `html`. The time of writing is the simulated one, so that equal runs give equal
 /// bytes.

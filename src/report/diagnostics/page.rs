@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::report::html::{SHARED, embedded, fill, number, rounded};
 use crate::report::summary::Report;
 use crate::scenario::{EngineConfig, PlannerConfig, Role, Topology};
 use crate::sim::metrics::ScalingEvent;
@@ -11,13 +12,11 @@ use crate::sim::planner::{
     WhatIf, pool_name,
 };
 
-use super::snapshot::{clock, number};
+use super::snapshot::clock;
 
 const HTML: &str = include_str!("../../../assets/report/planner.html");
 const STYLE: &str = include_str!("../../../assets/report/planner.css");
 const SCRIPT: &str = include_str!("../../../assets/report/planner.js");
-const PLOT_STYLE: &str = include_str!("../../../assets/report/uplot/uPlot.min.css");
-const PLOT_SCRIPT: &str = include_str!("../../../assets/report/uplot/uPlot.iife.min.js");
 
 /// What a report is made from.
 #[derive(Debug)]
@@ -28,15 +27,6 @@ pub(super) struct Page<'a> {
     pub ticks: Vec<(&'a Decision, &'a Sight)>,
     pub events: &'a [ScalingEvent],
     pub report: &'a Report,
-}
-
-/// A number with five significant digits, which is all a plot shows.
-fn rounded(value: Option<f64>) -> Value {
-    let short = value.filter(|value| value.is_finite()).and_then(|value| format!("{value:.4e}").parse().ok());
-    match short {
-        Some(whole) if f64::abs(whole) < 1e15 && whole.fract() == 0.0 => json!(whole as i64),
-        short => number(short),
-    }
 }
 
 impl Page<'_> {
@@ -71,28 +61,14 @@ impl Page<'_> {
     /// The HTML text.
     pub fn html(&self) -> String {
         let lines: String = self.summary().iter().map(|line| format!("<p>{line}</p>\n")).collect();
-        // A closing tag within the data would end it.
-        let data = self.data().to_string().replace("</", "<\\/");
-        let parts = [
+        let data = embedded(&self.data());
+        let own = [
             ("{{summary}}", lines.as_str()),
-            ("{{plot-style}}", PLOT_STYLE),
             ("{{style}}", STYLE),
-            ("{{plot-script}}", PLOT_SCRIPT),
             ("{{script}}", SCRIPT),
-            ("{{data}}", &data),
+            ("{{data}}", data.as_str()),
         ];
-        // Each part once and in this order, so that nothing in a part is taken for a place.
-        let mut html = String::with_capacity(data.len() + PLOT_SCRIPT.len() + SCRIPT.len() + 32_768);
-        let mut rest = HTML;
-        while let Some((at, (place, part))) =
-            parts.iter().filter_map(|part| Some((rest.find(part.0)?, part))).min_by_key(|(at, _)| *at)
-        {
-            html.push_str(&rest[..at]);
-            html.push_str(part);
-            rest = &rest[at + place.len()..];
-        }
-        html.push_str(rest);
-        html
+        fill(HTML, &[&SHARED[..], &own].concat())
     }
 
     fn series(&self, value: impl Fn(&Decision, &Sight) -> Option<f64>) -> Value {
@@ -160,7 +136,11 @@ impl Page<'_> {
             ("Output tokens per second", "output_throughput_tok_s"),
             ("GPU-hours provisioned", "gpu_hours"),
         ];
-        keys.iter().map(|(name, key)| json!([name, rounded(self.report.number(key))])).collect()
+        let cost = self.report.get("cost_estimate");
+        let estimates = [("Cost (estimate), USD", "estimated_usd"), ("Energy (estimate), kWh", "estimated_kwh")];
+        let estimates = estimates.iter().filter_map(|(name, key)| Some((*name, cost?.get(*key)?.as_f64())));
+        let figures = keys.iter().map(|(name, key)| (*name, self.report.number(key)));
+        figures.chain(estimates).map(|(name, value)| json!([name, rounded(value)])).collect()
     }
 
     fn pools(&self) -> Value {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::report::html::number;
 use crate::scenario::PlannerConfig;
 use crate::sim::planner::{Decision, EngineId, ForwardPassMetrics, LoadReason, Sight, ThroughputReason};
 
@@ -11,11 +12,6 @@ pub(super) fn clock(at_s: f64) -> (String, String) {
     let (year, month, day) = crate::time::civil(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
     (format!("{year:04}-{month:02}-{day:02}"), format!("{hour:02}:{minute:02}:{second:02}"))
-}
-
-/// A number, or null for what JSON cannot hold.
-pub(super) fn number(value: Option<f64>) -> Value {
-    value.and_then(serde_json::Number::from_f64).map_or(Value::Null, Value::Number)
 }
 
 fn engines(passes: &[(EngineId, ForwardPassMetrics)]) -> Vec<Value> {

@@ -37,9 +37,26 @@ impl Document {
     }
 }
 
+impl Document {
+    /// Makes the relative path of a GPU description start at `base`, given as the whole value or as `gpu`; names stay.
+    pub(in crate::scenario) fn rebase_gpu(&mut self, base: &Path) {
+        let here = |name: &str| {
+            let path = base.join(name);
+            path.is_file().then(|| path.to_string_lossy().into_owned())
+        };
+        if let Some(path) = self.text().and_then(here) {
+            *self = Self::of_text(path);
+        } else if let Some(Value::String(name)) = self.inline_mut().and_then(|map| map.get_mut("gpu"))
+            && let Some(path) = here(name)
+        {
+            *name = path;
+        }
+    }
+}
+
 /// Where relative paths of engine arguments may start.
 #[derive(Clone, Copy)]
-pub(super) struct Files<'a> {
+pub(in crate::scenario) struct Files<'a> {
     bases: &'a [&'a Path],
 }
 

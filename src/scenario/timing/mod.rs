@@ -23,7 +23,8 @@ use super::document::Scenario;
 use super::error::ScenarioError;
 use super::run::{OnMissing, TimingOptions};
 use super::values::CorrectionDocument;
-use files::{Files, recorded};
+pub(super) use files::Files;
+use files::recorded;
 
 /// KV blocks of a scheduler when nothing is known.
 const DEFAULT_BLOCKS: u32 = 16_384;

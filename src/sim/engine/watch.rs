@@ -147,7 +147,8 @@ impl PassWatch {
                 queued,
                 ..PassRecord::default()
             };
-            self.settle(start, end, members, emitted - (passes - 1 - nth) * members);
+            // A prefill worker gives nothing to clients.
+            self.settle(start, end, members, emitted.saturating_sub((passes - 1 - nth) * members));
         };
         if passes > 1 {
             settle(passes - 2, times.0, times.1);

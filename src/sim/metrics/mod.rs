@@ -4,7 +4,7 @@ mod outcome;
 mod sketch;
 
 pub use outcome::{
-    FinalStatus, HandoffRecord, Outcome, RequestRecord, ScalingEvent, Snapshot, TierRecord, TierTotals, WorkerSnapshot,
-    WorkerState,
+    FinalStatus, HandoffRecord, Outcome, PoolTime, RequestRecord, ScalingEvent, Snapshot, TierRecord, TierTotals,
+    WorkerSnapshot, WorkerState,
 };
 pub use sketch::{Distribution, bound_of, key_of};

@@ -121,6 +121,8 @@ pub struct Outcome {
     pub prefill_worker_seconds: f64,
     /// The same of the decode or aggregated pool.
     pub decode_worker_seconds: f64,
+    /// How long the workers of every pool were there and computed, prefill first.
+    pub pools: Vec<PoolTime>,
     /// Last instant at which anything happened.
     pub end: SimTime,
     /// Requests that a dead end stopped, with what blocked what; empty in a healthy run.
@@ -137,6 +139,18 @@ pub struct Outcome {
     pub extrapolated_passes: u64,
     /// KV tiers below the GPUs, one entry per pool that has any.
     pub tiers: Vec<TierTotals>,
+}
+
+/// Time of the workers of a pool, from the start of the run to its last event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolTime {
+    /// Pool.
+    pub role: Role,
+    /// Time in which a forward pass was in progress, worker-nanoseconds; a worker's ranks count as one. At most
+    /// `provisioned`.
+    pub busy: u128,
+    /// Time from start to removal, starting and draining included, worker-nanoseconds.
+    pub provisioned: u128,
 }
 
 /// One change of a replica target that did something.

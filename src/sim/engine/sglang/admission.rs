@@ -239,7 +239,7 @@ impl SglangScheduler {
         admitted.ids.push(id);
         admitted.sum_isl += u64::from(slot.materialized);
         admitted.sum_prefix += u64::from(begin);
-        if self.timer.is_fused() {
+        if self.timer.is_fused() || self.watch.is_watched() {
             let (prefix, end) = (u64::from(begin), u64::from(slot.materialized));
             let finishes = slot.materialized == slot.len;
             admitted.chunks.push(PrefillChunk { new: end.saturating_sub(prefix), prefix, finishes });

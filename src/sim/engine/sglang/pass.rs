@@ -48,8 +48,8 @@ impl SglangScheduler {
             let mut queued = Queued::default();
             for id in waiting {
                 let slot = &slots[*id as usize];
-                // One that gave way has tokens; one with a piece of its prompt done is not new either.
-                let is_new = slot.len == slot.job.prompt && slot.materialized == 0;
+                // One that gave way has tokens; one with a piece of its prompt done still counts with all of it.
+                let is_new = slot.len == slot.job.prompt;
                 queued.count(slot.job.prompt, slot.len - slot.job.prompt, is_new);
             }
             queued
@@ -60,21 +60,18 @@ impl SglangScheduler {
         queued
     }
 
-    /// Tells what is in the pass being formed, and who waits. `contexts`: tokens of everybody who emits.
+    /// Tells what is in the pass being formed, and who waits. `contexts`: tokens of everybody who emits. Who emits after the
+    /// last piece of its prompt is seen as both, unlike with vLLM.
     fn describe(&mut self, admitted: &Admitted, contexts: Option<u64>) {
         let queued = self.queued();
-        let in_prefill = admitted.ids.iter().filter(|id| self.loose.contains(id));
-        let (mut decodes, mut tokens) = (self.running.len() as u64, contexts.unwrap_or(0));
-        for id in in_prefill {
-            decodes = decodes.saturating_sub(1);
-            tokens = tokens.saturating_sub(u64::from(self.slots[*id as usize].len));
-        }
+        // A prompt found whole in the cache computes nothing.
+        let computing = || admitted.chunks.iter().filter(|chunk| chunk.new > 0);
         self.watch.forming = PassRecord {
-            prefills: admitted.ids.len() as u64,
-            prefill_tokens: admitted.sum_isl - admitted.sum_prefix,
-            prefix_tokens: admitted.sum_prefix,
-            decodes: if contexts.is_some() { decodes } else { 0 },
-            decode_tokens: tokens,
+            prefills: computing().count() as u64,
+            prefill_tokens: computing().map(|chunk| chunk.new).sum(),
+            prefix_tokens: computing().map(|chunk| chunk.prefix).sum(),
+            decodes: if contexts.is_some() { self.running.len() as u64 } else { 0 },
+            decode_tokens: contexts.unwrap_or(0),
             queued,
             ..PassRecord::default()
         };
