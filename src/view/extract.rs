@@ -47,7 +47,7 @@ impl Extractor {
             at,
             traffic: traffic(run, simulation, tally, &view),
             router: RouterFrame { mode: view.router_mode.to_owned(), waiting: requests(&view.at_router) },
-            transfers: view.transfers.iter().map(|transfer| transfer_frame(transfer)).collect(),
+            transfers: view.transfers.iter().map(transfer_frame).collect(),
             notes: notes_at(run, simulation, at),
             headline: headline(run, tally, &view),
             pools,

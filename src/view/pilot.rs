@@ -198,7 +198,7 @@ impl Cockpit<'_> {
         Ok(match goal {
             Goal::At(at) => self.go_to(at)?,
             Goal::Onwards(from) => self.go_to(from)? && self.go_on(),
-            Goal::Pass(from, Direction::Forward, worker) => self.go_to(from)? && self.to_next_pass(worker),
+            Goal::Pass(from, Direction::Forward, worker) => self.go_to(from)? && self.go_to_next_pass(worker),
             Goal::Pass(from, Direction::Backward, worker) => {
                 let there = self.go_to(from)?;
                 let border = self.seats.last().and_then(|seat| border_before(&seat.simulation, from, worker));
@@ -266,7 +266,7 @@ impl Cockpit<'_> {
     }
 
     /// Runs to the next instant at which a pass begins or ends. Returns `false` when interrupted.
-    fn to_next_pass(&mut self, worker: Option<WorkerName>) -> bool {
+    fn go_to_next_pass(&mut self, worker: Option<WorkerName>) -> bool {
         let Some(seat) = self.seats.last_mut() else { return false };
         loop {
             let Some(next) = seat.simulation.next_event().filter(|next| *next > seat.at) else { return true };
